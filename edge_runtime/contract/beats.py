@@ -1,0 +1,43 @@
+"""When a beat model's outputs speak of which sample: frames, delays and look-ahead of the task `ecg-beats`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T", float, np.ndarray)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeatTiming:
+    """Timing of a model that detects beats per frame and classifies them once each; travels in the manifest.
+
+    stride           samples per frame; frame j has seen samples up to stride * (j + 1) - 1
+    detect_frames    detection score j speaks of an R peak at frame j - detect_frames
+    neighbour_frames a detection is the largest score within this many frames on each side
+    embed_frames     the beat's embedding is read this many frames after its R peak
+    decide_frames    the beat is classified this many frames after its R peak
+    """
+
+    rate_hz: int = 125
+    stride: int = 5
+    detect_frames: int = 6
+    neighbour_frames: int = 4
+    embed_frames: int = 10
+    decide_frames: int = 18
+
+    @property
+    def look_ahead_s(self) -> float:
+        """How far a following beat can lie behind this one and still be known at the decision, in seconds."""
+        after = self.decide_frames - self.detect_frames - self.neighbour_frames
+        return after * self.stride / self.rate_hz
+
+    def frame_of(self, sample: T) -> T:
+        """Fractional frame of a sample position (scalar or array)."""
+        return (sample - (self.stride - 1)) / self.stride
+
+    def sample_of(self, frame: T) -> T:
+        """Sample position of a (fractional) frame."""
+        return frame * self.stride + (self.stride - 1)

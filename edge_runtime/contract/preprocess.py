@@ -1,0 +1,148 @@
+"""Conditioning of one lead, shared by training and device: any rate -> 125 Hz -> causal high-pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+import numpy as np
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Block, Float64Array
+
+# Changes whenever the arithmetic below changes, so that the hash in a bundle does too.
+ALGORITHM = "kaiser-sinc-resampler+first-order-highpass/1"
+MIN_RATE_HZ, MAX_RATE_HZ = 50.0, 4096.0
+KAISER_BETA = 3.4  # about 40 dB of stop band (Kaiser and Schafer, 1980)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """Parameters of the conditioning; travels in the manifest.
+
+    rate_hz       rate the model runs at
+    highpass_hz   corner of the first-order high-pass that removes baseline wander
+    half_width_s  half the length of the resampler's kernel, which is its look-ahead
+    """
+
+    rate_hz: int = 125
+    highpass_hz: float = 0.5
+    half_width_s: float = 0.032
+
+    def sha256(self) -> str:
+        """Hash of algorithm and parameters, hexadecimal."""
+        text = json.dumps({"algorithm": ALGORITHM, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Conditioner:
+    """Stage: blocks of one channel at the source's rate in, conditioned blocks at `rate_hz` out.
+
+    Output sample k lies at source time k * source_rate / rate_hz, on one grid for the whole stream: a gap in
+    the source's counter is a gap in the output's counter, and all filters start afresh behind it. Before the
+    first sample of a segment the signal is taken to be constant.
+    """
+
+    def __init__(self, conditioning: Conditioning, source_rate_hz: float) -> None:
+        if not MIN_RATE_HZ <= source_rate_hz <= MAX_RATE_HZ:
+            raise SettingsError(
+                f"stream rate is {source_rate_hz:g} Hz; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} Hz wanted"
+            )
+        ratio = (Fraction(conditioning.rate_hz) / Fraction(source_rate_hz)).limit_denominator(4096)
+        self._up, self._down = ratio.numerator, ratio.denominator
+        self._half = 0 if ratio == 1 else math.ceil(conditioning.half_width_s * source_rate_hz)
+        self._bank = _kernel_bank(self._up, self._down, self._half)
+        self._rate_hz = conditioning.rate_hz
+        self._alpha = 1.0 - math.exp(-2.0 * math.pi * conditioning.highpass_hz / conditioning.rate_hz)
+        self.reset()
+
+    @property
+    def delay_source_samples(self) -> int:
+        """Source samples needed beyond an output sample's own time."""
+        return self._half
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._next_source: int | None = None
+        self._next_out = 0
+        self._tail: Float64Array = np.zeros(0)
+        self._tail_start = 0
+        self._baseline = math.nan
+
+    def source_position(self, out_sample: float) -> int:
+        """Source counter nearest to a (fractional) output sample."""
+        return math.floor(out_sample * self._down / self._up + 0.5)
+
+    def source_samples_before(self, out_sample: int) -> int:
+        """Source counter below which all samples lie before output sample `out_sample`."""
+        return -(-out_sample * self._down // self._up)
+
+    def feed(self, block: Block) -> list[Block]:
+        """Condition one block; samples must be finite, shape (n, 1)."""
+        if len(block.samples) == 0:
+            return []
+        x = block.samples[:, 0].astype(np.float64)
+        if block.start != self._next_source:
+            self._start_segment(block.start, float(x[0]))
+        self._next_source = block.stop
+        self._tail = np.concatenate((self._tail, x))
+        return list(self._emit(block.t_ns))
+
+    def finish(self, seconds: float) -> list[Block]:
+        """Go on with the last value for `seconds`, so that what waits for look-ahead comes out."""
+        if self._next_source is None:
+            return []
+        n = self._half + math.ceil(seconds * self._rate_hz * self._down / self._up)
+        last = np.full((n, 1), self._tail[-1], np.float32)
+        return self.feed(Block(start=self._next_source, samples=last))
+
+    def _start_segment(self, start: int, first: float) -> None:
+        self._tail = np.full(self._half, first)
+        self._tail_start = start - self._half
+        self._next_out = -(-start * self._up // self._down)
+        self._baseline = math.nan
+
+    def _emit(self, t_ns: int) -> Iterator[Block]:
+        # Output k needs source samples up to floor(k * down / up) + half.
+        end = self._tail_start + len(self._tail)
+        stop = -(-(end - self._half) * self._up // self._down)
+        if stop <= self._next_out:
+            return
+        k = np.arange(self._next_out, stop, dtype=np.int64)
+        if self._half == 0:
+            y = self._tail[k[0] - self._tail_start : stop - self._tail_start]
+        else:
+            whole, phase = np.divmod(k * self._down, self._up)
+            windows = np.lib.stride_tricks.sliding_window_view(self._tail, 2 * self._half)
+            y = (windows[whole - self._half + 1 - self._tail_start] * self._bank[phase]).sum(axis=1)
+        start, self._next_out = self._next_out, stop
+        keep_from = stop * self._down // self._up - self._half + (1 if self._half else 0)
+        self._tail = self._tail[max(0, keep_from - self._tail_start) :].copy()
+        self._tail_start = max(self._tail_start, keep_from)
+        yield Block(start=start, samples=self._highpass(y), t_ns=t_ns)
+
+    def _highpass(self, y: Float64Array) -> np.ndarray:
+        alpha = self._alpha
+        initial = float(y[0]) if math.isnan(self._baseline) else self._baseline
+        track = list(accumulate(y.tolist(), lambda b, v: b + alpha * (v - b), initial=initial))
+        self._baseline = track[-1]
+        return (y - np.asarray(track[1:])).astype(np.float32).reshape(-1, 1)
+
+
+def _kernel_bank(up: int, down: int, half: int) -> Float64Array:
+    """Kaiser-windowed sinc for every phase, each normalized to unit gain; float64 (up, 2 * half).
+
+    Row p serves outputs that lie p / up behind source sample i; its taps weigh samples i - half + 1 ... i + half.
+    """
+    if half == 0:
+        return np.ones((1, 1))
+    cutoff = min(1.0, up / down)  # in units of the source's Nyquist frequency
+    distance = np.arange(-half + 1, half + 1)[None, :] - np.arange(up)[:, None] / up
+    inside = np.clip(1.0 - (distance / half) ** 2, 0.0, None)
+    taps = np.sinc(cutoff * distance) * np.i0(KAISER_BETA * np.sqrt(inside))
+    return np.asarray(taps / taps.sum(axis=1, keepdims=True))

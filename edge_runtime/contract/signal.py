@@ -1,0 +1,105 @@
+"""The values that travel along the device flow: stream description, block of samples, reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+
+# AAMI EC57 heart-beat classes, in the order of every score vector of the task `ecg-beats`.
+AAMI_CLASSES = ("N", "S", "V", "F", "Q")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """What a source delivers: sampling rate in Hz, physical unit, channel names in column order."""
+
+    rate_hz: float
+    unit: str = "mV"
+    channels: tuple[str, ...] = ("ECG",)
+    simulated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Block:
+    """Consecutive samples of one stream.
+
+    start    counter of the first sample; a jump against the previous block is a gap
+    samples  float32 (n, channels), physical units; NaN where the sensor had no value
+    t_ns     monotonic time at which the newest sample arrived
+    """
+
+    start: int
+    samples: Float32Array
+    t_ns: int = 0
+
+    @property
+    def stop(self) -> int:
+        """Counter one past the last sample."""
+        return self.start + len(self.samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One thing said about the patient or the stream.
+
+    sample      position in the source's own samples
+    t_s         the same in seconds since the source's sample 0
+    value       beat class, heart rate...; None where the signal cannot support one
+    confidence  probability of `value` in [0, 1]
+    quality     share of usable signal around it in [0, 1]
+    t_ns        monotonic time at which the newest sample needed for it arrived (0: not a live stream)
+    """
+
+    name: str
+    sample: int
+    t_s: float
+    value: float | str | None
+    confidence: float | None = None
+    quality: float | None = None
+    t_ns: int = field(default=0, compare=False)
+
+    def to_json(self) -> dict[str, object]:
+        """The reading as one JSON object; a beat's value is called `class`."""
+        line: dict[str, object] = {"name": self.name, "sample": self.sample, "t_s": round(self.t_s, 6)}
+        line["class" if self.name == "beat" else "value"] = self.value
+        if self.confidence is not None:
+            line["confidence"] = round(self.confidence, 4)
+        if self.quality is not None:
+            line["quality"] = round(self.quality, 3)
+        return line
+
+
+@dataclass
+class Ledger:
+    """Where every position of the source's sample counter went; `is_balanced` holds to the sample.
+
+    received  positions from the first to the newest sample, those that never arrived included
+    scored    positions that went through the model
+    dropped   positions that arrived and could not be scored (not a number, queue overflow)
+    gap       positions that never arrived
+    """
+
+    received: int = 0
+    scored: int = 0
+    dropped: int = 0
+    gap: int = 0
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every received position is accounted for."""
+        return self.received == self.scored + self.dropped + self.gap
+
+    def to_json(self) -> dict[str, object]:
+        """The ledger as one JSON object."""
+        return {
+            "name": "ledger",
+            "received": self.received,
+            "scored": self.scored,
+            "dropped": self.dropped,
+            "gap": self.gap,
+        }

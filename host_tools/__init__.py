@@ -1,0 +1,1 @@
+"""Host toolkit: distill, prune, quantize, export, verify, ship, measure."""

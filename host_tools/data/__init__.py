@@ -1,0 +1,1 @@
+"""Records in, labelled examples out; splits by subject."""

@@ -1,0 +1,1 @@
+"""Trained model in, verified bundle out."""

@@ -1,0 +1,1 @@
+"""Bundles and runtime to a target, and back again."""
