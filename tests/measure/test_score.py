@@ -14,6 +14,8 @@ from host_tools.measure.score import FIGURES, NONE, figures, gross, match, score
 
 N, S, V, F, Q = range(5)
 
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # wfdb with pandas 3.1
+
 
 def score(reference, detected, *, rate_hz=1000.0, masked=(), tolerance_s=0.150):
     """Score lists of (sample, class)."""
@@ -178,7 +180,6 @@ def test_matches_equal_those_of_wfdb_where_beats_are_further_apart_than_two_tole
 @pytest.mark.skipif(
     "VITALEDGE_DATA" not in os.environ, reason="needs VITALEDGE_DATA, the folder that holds mitdb/"
 )
-@pytest.mark.filterwarnings("ignore:The inplace keyword")  # wfdb with pandas 3.1
 @pytest.mark.parametrize("name", ["100", "208", "233"])
 def test_detection_on_a_real_record_equals_wfdb(name):
     from wfdb import rdann
