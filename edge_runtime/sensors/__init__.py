@@ -1,0 +1,1 @@
+"""Sources of samples: wearables, recordings and a simulator, each opened by a URL."""
