@@ -154,7 +154,7 @@ FIGURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TimingError:
-    """How far detected beats lie from their reference beats; NaN without a pair.
+    """How far detected beats lie from their reference beats.
 
     offset_ms  median of detected minus reference: the systematic part
     median_ms, p95_ms  of the absolute error
@@ -166,11 +166,11 @@ class TimingError:
     p95_ms: float
 
 
-def timing_error(scores: Sequence[RecordScore]) -> TimingError:
-    """Timing error over all pairs of several records."""
+def timing_error(scores: Sequence[RecordScore]) -> TimingError | None:
+    """Timing error over all pairs of several records; None without a pair."""
     offset = np.concatenate([np.zeros(0), *(s.offset_ms for s in scores)])
     if not len(offset):
-        return TimingError(n=0, offset_ms=np.nan, median_ms=np.nan, p95_ms=np.nan)
+        return None
     error = np.abs(offset)
     return TimingError(
         n=len(offset),
