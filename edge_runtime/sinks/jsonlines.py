@@ -1,0 +1,50 @@
+"""Readings and the ledger as JSON lines on a text stream; each line leaves at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Protocol, TextIO
+
+from edge_runtime.contract.signal import Ledger, Reading
+
+
+class Sink(Protocol):
+    """Where readings go; `is_open` turns false when nobody takes them any more."""
+
+    is_open: bool
+
+    def write(self, said: Reading | Ledger) -> None:
+        """Take one reading, or at the end the ledger; ignored when the sink is no longer open."""
+
+    def close(self) -> None:
+        """Hand over what is still held."""
+
+
+class JsonLines:
+    """One JSON object a line, flushed line by line; a reader that goes away (`| head`) ends it quietly."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.is_open = True
+        self._stream = stream
+
+    def write(self, said: Reading | Ledger) -> None:
+        """Write one line."""
+        if not self.is_open:
+            return
+        try:
+            self._stream.write(json.dumps(said.to_json(), allow_nan=False) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self.is_open = False
+            self._let_go()
+
+    def close(self) -> None:
+        """Stop writing; the stream stays with whoever opened it."""
+        self.is_open = False
+
+    def _let_go(self) -> None:
+        # The interpreter flushes its streams at exit and would complain about the pipe once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
