@@ -12,27 +12,33 @@ T = TypeVar("T", float, np.ndarray)
 
 @dataclass(frozen=True, kw_only=True)
 class BeatTiming:
-    """Timing of a model that detects beats per frame and classifies them once each; travels in the manifest.
+    """Timing of a model that detects beats per frame and classifies each once; travels in the manifest.
 
-    stride           samples per frame; frame j has seen samples up to stride * (j + 1) - 1
-    detect_frames    detection score j speaks of an R peak at frame j - detect_frames
-    neighbour_frames a detection is the largest score within this many frames on each side
-    embed_frames     the beat's embedding is read this many frames after its R peak
-    decide_frames    the beat is classified this many frames after its R peak
+    stride            samples per frame; frame j has seen samples up to stride * (j + 1) - 1
+    detect_frames     detection score j speaks of an R peak at frame j - detect_frames
+    neighbour_frames  a detection is the largest score within this many frames on each side
+    decide_frames     the beat is classified this many frames after its R peak
     """
 
     rate_hz: int = 125
     stride: int = 5
     detect_frames: int = 6
     neighbour_frames: int = 4
-    embed_frames: int = 10
     decide_frames: int = 18
 
     @property
+    def embed_frames(self) -> int:
+        """A beat's embedding is read this many frames after its R peak, when the detection is certain."""
+        return self.detect_frames + self.neighbour_frames
+
+    @property
     def look_ahead_s(self) -> float:
-        """How far a following beat can lie behind this one and still be known at the decision, in seconds."""
-        after = self.decide_frames - self.detect_frames - self.neighbour_frames
-        return after * self.stride / self.rate_hz
+        """How far a following beat may lie behind this one and still be known at the decision, in seconds."""
+        return (self.decide_frames - self.embed_frames) * self.stride / self.rate_hz
+
+    def delay_samples(self, hop_samples: int) -> int:
+        """Most samples from an R peak to its reading: rounding to a frame, decision, wait for the hop's end."""
+        return (self.stride + 1) // 2 + self.decide_frames * self.stride + hop_samples - self.stride
 
     def frame_of(self, sample: T) -> T:
         """Fractional frame of a sample position (scalar or array)."""

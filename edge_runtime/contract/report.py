@@ -320,9 +320,10 @@ def _check_record(record: RecordResult, where: str) -> None:
 
 
 def pack(values: ArrayLike, dtype: str) -> str:
-    """Whole numbers as base64 of zlib of `dtype` ("<u4", "<u2"); raises ValueError if one does not fit."""
+    """Whole numbers as base64 of zlib of `dtype` ("<u4", "<u2", "<i4"); raises ValueError if one does not fit."""
     whole = np.asarray(values, np.int64).reshape(-1)
-    if len(whole) and (whole.min() < 0 or whole.max() > np.iinfo(dtype).max):
+    limits = np.iinfo(dtype)
+    if len(whole) and (whole.min() < limits.min or whole.max() > limits.max):
         raise ValueError(f"values from {whole.min()} to {whole.max()} do not fit {dtype}")
     return base64.b64encode(zlib.compress(whole.astype(dtype).tobytes(), 9)).decode("ascii")
 

@@ -30,6 +30,10 @@ class RhythmContext:
         self._irregularity = 0.0
         self._n = 0
 
+    def interrupt(self) -> None:
+        """Forget the last beat's time, not the patient: the next beat's interval is unknown."""
+        self._last_s = None
+
     def features(self, t_s: float, next_s: float | None) -> list[float]:
         """Features of the beat at `t_s`; `next_s` is the following beat's time if it is already known."""
         rr = self._fast if self._last_s is None else min(max(t_s - self._last_s, MIN_RR_S), MAX_RR_S)

@@ -103,3 +103,17 @@ class Ledger:
             "dropped": self.dropped,
             "gap": self.gap,
         }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frames:
+    """What a trunk said about consecutive frames.
+
+    start   counter of the first sample they cover, at the model's rate; a jump is a gap
+    scores  float32 (n, outputs), one row per frame; owned by the receiver
+    t_ns    monotonic time at which the newest sample in them arrived
+    """
+
+    start: int
+    scores: Float32Array
+    t_ns: int = 0

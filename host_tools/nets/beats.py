@@ -22,28 +22,34 @@ TEMPLATE_RATE = 1.0 / 12.0  # of the running mean over a patient's beat embeddin
 
 @dataclass(frozen=True, kw_only=True)
 class StudentShape:
-    """Size of a student; `channels` is what pruning shrinks."""
+    """Size of a student; `channels` is what pruning shrinks.
 
-    channels: int = 48
+    Few wide convolutions instead of many narrow ones: on a gateway each operator of a step costs about as much
+    as the arithmetic of a whole layer.
+    """
+
+    channels: int = 40
+    kernel: int = 8
+    dilations: tuple[int, ...] = (1, 5, 28)
     embedding: int = 16
     hidden: int = 24
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    is_residual: bool = True
 
 
 class CausalBlock(nn.Module):
-    """x + ReLU(BN(pointwise(depthwise(x)))), looking back 4 * dilation frames."""
+    """ReLU(BN(conv(x))), plus x if residual, looking back (kernel - 1) * dilation frames."""
 
-    def __init__(self, channels: int, dilation: int) -> None:
+    def __init__(self, channels: int, kernel: int, dilation: int, is_residual: bool) -> None:
         super().__init__()
-        self.history = 4 * dilation
-        self.depthwise = nn.Conv1d(channels, channels, 5, dilation=dilation, groups=channels, bias=False)
-        self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
+        self.history = (kernel - 1) * dilation
+        self.is_residual = is_residual
+        self.conv = nn.Conv1d(channels, channels, kernel, dilation=dilation, bias=False)
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (b, channels, frames) -> the same shape."""
-        y = self.depthwise(F.pad(x, (self.history, 0)))
-        return x + F.relu(self.norm(self.pointwise(y)))
+        y = F.relu(self.norm(self.conv(F.pad(x, (self.history, 0)))))
+        return x + y if self.is_residual else y
 
 
 class Trunk(nn.Module):
@@ -55,16 +61,15 @@ class Trunk(nn.Module):
         self.history = STEM_KERNEL - stride
         self.stem = nn.Conv1d(1, c, STEM_KERNEL, stride=stride, bias=False)
         self.stem_norm = nn.BatchNorm1d(c)
-        self.mix = nn.Conv1d(c, c, 1, bias=False)
-        self.mix_norm = nn.BatchNorm1d(c)
-        self.blocks = nn.ModuleList(CausalBlock(c, d) for d in shape.dilations)
+        self.blocks = nn.ModuleList(
+            CausalBlock(c, shape.kernel, d, shape.is_residual) for d in shape.dilations
+        )
         # Row 0 is the detection score, the rest is the embedding: one operator on the device.
         self.out = nn.Conv1d(c, 1 + shape.embedding, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Samples float32 (b, 1, samples) -> float32 (b, 1 + embedding, samples / stride)."""
         y = F.relu(self.stem_norm(self.stem(F.pad(x, (self.history, 0)))))
-        y = F.relu(self.mix_norm(self.mix(y)))
         for block in self.blocks:
             y = block(y)
         return self.out(y)
@@ -114,7 +119,7 @@ class Student(nn.Module):
     @property
     def receptive_field_samples(self) -> int:
         """Samples of the past that one frame depends on."""
-        return STEM_KERNEL + self.timing.stride * sum(4 * d for d in self.shape.dilations)
+        return STEM_KERNEL + self.timing.stride * (self.shape.kernel - 1) * sum(self.shape.dilations)
 
     def forward(
         self, x: torch.Tensor, beat_frame: torch.Tensor, rhythm: torch.Tensor

@@ -1,0 +1,84 @@
+"""The engine protocol, and the streaming stage that carries a model's explicit state from hop to hop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.errors import EngineError
+from edge_runtime.contract.manifest import Graph
+from edge_runtime.contract.signal import Block, Frames
+
+
+class Stepper(Protocol):
+    """One loaded graph with its state.
+
+    inputs   arrays to write before `step`, by tensor name
+    outputs  arrays to read after `step`; the next step overwrites them
+    """
+
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+    def step(self) -> None:
+        """Run the graph once and hand its state on."""
+
+    def reset(self) -> None:
+        """Put the state back to its initial values."""
+
+
+class Engine(Protocol):
+    """An inference library: loads graphs, says what it is."""
+
+    name: str
+    version: str
+    provider: str
+
+    def load(self, bundle: Bundle, graph: Graph) -> Stepper:
+        """Load one graph of a bundle; raises EngineError if the library refuses it."""
+
+
+class StreamingTrunk:
+    """Stage: conditioned blocks in, scores per frame out; one graph call every `hop` samples."""
+
+    def __init__(self, stepper: Stepper, graph: Graph, hop_samples: int, stride: int) -> None:
+        self._stepper, self._hop, self._stride = stepper, hop_samples, stride
+        self._input = stepper.inputs[graph.inputs[0].name].reshape(-1)
+        self._scores = stepper.outputs[graph.outputs[0].name]
+        if len(self._scores) != hop_samples // stride:
+            raise EngineError(
+                f"graph '{graph.name}' gives {len(self._scores)} frames a step; {hop_samples // stride} wanted"
+            )
+        if self._input.size != hop_samples:
+            raise EngineError(
+                f"graph '{graph.name}' takes {self._input.size} samples a step; manifest says {hop_samples}"
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._stepper.reset()
+        self._filled = 0
+        self._next: int | None = None
+
+    def feed(self, block: Block) -> list[Frames]:
+        """Score as many whole hops as there are; a jump of the counter starts afresh behind it."""
+        if block.start != self._next:
+            self.reset()
+        self._next = block.stop
+        out: list[Frames] = []
+        x = block.samples[:, 0]
+        position = 0
+        while position < len(x):
+            take = min(self._hop - self._filled, len(x) - position)
+            self._input[self._filled : self._filled + take] = x[position : position + take]
+            self._filled += take
+            position += take
+            if self._filled == self._hop:
+                self._stepper.step()
+                self._filled = 0
+                first = block.start + position - self._hop
+                out.append(Frames(start=first, scores=self._scores.copy(), t_ns=block.t_ns))
+        return out

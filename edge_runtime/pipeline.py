@@ -1,0 +1,185 @@
+"""The one loop: samples in, readings out; keeps the ledger and knows no concrete stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from edge_runtime.contract.errors import SourceError
+from edge_runtime.contract.signal import Block, Frames, Ledger, Reading
+
+MAX_MISSING_SHARE = 0.5
+MISSING_CHECK_S = 10.0
+
+
+class Condition(Protocol):
+    """Source's samples -> the model's samples."""
+
+    def feed(self, block: Block) -> list[Block]:
+        """Condition one block of finite samples."""
+
+    def finish(self, seconds: float) -> list[Block]:
+        """Go on with the last value."""
+
+    def reset(self) -> None:
+        """Forget the stream."""
+
+    def source_position(self, out_sample: float) -> int:
+        """Source counter nearest to an output sample."""
+
+    def source_samples_before(self, out_sample: int) -> int:
+        """Source counter below which all samples lie before an output sample."""
+
+
+class Score(Protocol):
+    """The model's samples -> scores per frame."""
+
+    def feed(self, block: Block) -> list[Frames]:
+        """Score whole hops."""
+
+    def reset(self) -> None:
+        """Forget the stream."""
+
+
+class Read(Protocol):
+    """Scores -> readings, positions in the model's samples turned into the source's by the caller's function."""
+
+    def watch(self, block: Block) -> None:
+        """See the conditioned signal before its scores come."""
+
+    def feed(self, frames: Frames) -> list[Reading]:
+        """Readings that can be given now."""
+
+    def interrupt(self) -> None:
+        """Forget the unfinished past, not the patient."""
+
+    def reset(self) -> None:
+        """Forget the stream and the patient."""
+
+
+class Pipeline:
+    """Samples of one stream -> readings.
+
+    A jump of the counter, or a sample that is not a number, ends a segment: what was waiting for look-ahead is
+    decided with the last value held, short-term state starts afresh, and the ledger says what was lost.
+
+    hop_samples     of the model's rate
+    delay_s         look-ahead of the whole chain, which `finish` must provide
+    on_frames       called after each model step and its readings (measurements hang here)
+    """
+
+    def __init__(
+        self,
+        condition: Condition,
+        score: Score,
+        read: Read,
+        *,
+        rate_hz: float,
+        channel: str,
+        hop_samples: int,
+        delay_s: float,
+        on_frames: Callable[[Frames, Sequence[Reading]], None] | None = None,
+    ) -> None:
+        self._condition, self._score, self._read = condition, score, read
+        self._rate_hz, self._channel, self._hop, self._delay_s = rate_hz, channel, hop_samples, delay_s
+        self._on_frames = on_frames
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget stream, patient and ledger."""
+        for stage in (self._condition, self._score, self._read):
+            stage.reset()
+        self.ledger = Ledger()
+        self._next: int | None = None
+        self._segment_start: int | None = None
+        self._segment_stop = self._scored_to = 0
+
+    def feed(self, block: Block) -> list[Reading]:
+        """Readings that this block makes possible.
+
+        Raises SourceError for a block that goes back in time or a stream that is mostly not numbers.
+        """
+        if len(block.samples) == 0:
+            return []
+        readings: list[Reading] = []
+        if self._next is not None and block.start != self._next:
+            if block.start < self._next:
+                raise SourceError(
+                    f"channel {self._channel}: sample counter goes back from {self._next} to {block.start}"
+                )
+            readings += self._end_segment()
+            self.ledger.gap += block.start - self._next
+            self.ledger.received += block.start - self._next
+        self._next = block.stop
+        self.ledger.received += len(block.samples)
+        for part in _finite_runs(block):
+            if part is None:
+                readings += self._end_segment()
+            else:
+                readings += self._feed_finite(part)
+        missing = int(np.count_nonzero(~np.isfinite(block.samples[:, 0])))
+        self.ledger.dropped += missing
+        self._refuse_missing()
+        return readings
+
+    def finish(self) -> list[Reading]:
+        """The stream ends here: decide what still waits for look-ahead."""
+        return self._end_segment()
+
+    def _feed_finite(self, block: Block) -> list[Reading]:
+        if self._segment_start is None:
+            self._segment_start = self._scored_to = block.start
+        self._segment_stop = block.stop
+        return self._run(self._condition.feed(block))
+
+    def _run(self, blocks: list[Block]) -> list[Reading]:
+        readings: list[Reading] = []
+        for conditioned in blocks:
+            self._read.watch(conditioned)
+            for frames in self._score.feed(conditioned):
+                new = [r for r in self._read.feed(frames) if r.sample < self._segment_stop]
+                if self._on_frames is not None:
+                    self._on_frames(frames, new)
+                readings += new
+                scored = self._condition.source_samples_before(frames.start + self._hop)
+                self._scored_to = max(self._scored_to, min(scored, self._segment_stop))
+        return readings
+
+    def _end_segment(self) -> list[Reading]:
+        if self._segment_start is None:
+            return []
+        # The last value held for the chain's look-ahead, and up to one hop to fill the last step.
+        readings = self._run(self._condition.finish(self._delay_s))
+        self.ledger.scored += self._scored_to - self._segment_start
+        self.ledger.dropped += self._segment_stop - self._scored_to
+        self._condition.reset()
+        self._score.reset()
+        self._read.interrupt()
+        self._segment_start = None
+        return readings
+
+    def _refuse_missing(self) -> None:
+        n, bad = self.ledger.received - self.ledger.gap, self.ledger.dropped
+        if n >= MISSING_CHECK_S * self._rate_hz and bad > MAX_MISSING_SHARE * n:
+            raise SourceError(
+                f"channel {self._channel}: {bad} of {n} samples are not numbers; at most "
+                f"{MAX_MISSING_SHARE:.0%} may be; check the sensor's contact and the channel's name"
+            )
+
+
+def _finite_runs(block: Block) -> list[Block | None]:
+    """The block cut at samples that are not numbers; None stands for each such stretch."""
+    finite = np.isfinite(block.samples[:, 0])
+    if finite.all():
+        return [block]
+    edges = np.flatnonzero(np.diff(finite)) + 1
+    parts: list[Block | None] = []
+    for start, stop in zip([0, *edges], [*edges, len(finite)], strict=True):
+        if finite[start]:
+            samples = block.samples[start:stop]
+            parts.append(Block(start=block.start + int(start), samples=samples, t_ns=block.t_ns))
+        else:
+            parts.append(None)
+    return parts

@@ -1,0 +1,311 @@
+"""A trunk program -> ONNX: windowed or streaming with explicit state, fp32 or INT8, lifted to 2-D convolutions.
+
+fp32 graphs are channel-first with 1xK kernels, for which ONNX Runtime has blocked kernels. INT8 graphs are
+time-major (batch, frames, 1, channels): the tail of a layer's input is then one piece of memory, so the next
+step reads its state where the last one wrote it and no slice runs on the device. Every convolution of an INT8
+graph computes in integers by construction: QLinearConv, and an integer matrix product for the outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_runtime.contract.manifest import Graph, State, Tensor
+from edge_runtime.contract.signal import Float32Array
+from host_tools.compress.quantize import Scale, quantize_weight
+from host_tools.export.program import INPUT, Add, Conv, Program
+
+Form = Literal["windowed", "streaming"]
+OPSET, IR_VERSION = 13, 8  # readable by ONNX Runtime 1.10 and later
+MICROSOFT = "com.microsoft"
+OUTPUT = "scores"
+_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+
+
+def write_trunk(
+    program: Program, form: Form, samples: int, scales: dict[str, Scale] | None = None
+) -> tuple[onnx.ModelProto, Graph]:
+    """The ONNX file and its manifest entry.
+
+    samples  input length: the hop of a streaming graph, the window of a windowed one
+    scales   activation scales for INT8; None writes fp32
+    Input float32 (1, 1, 1, samples); output float32 (frames, outputs), except that a windowed fp32 graph keeps
+    the convolution's own (1, outputs, 1, frames), the form one would deploy without this project.
+    """
+    writer = _Fp32(form, samples) if scales is None else _Int8(form, samples, scales)
+    for operator in program.operators:
+        if isinstance(operator, Add):
+            writer.add(operator)
+        elif operator.name == program.output:
+            writer.output(operator)
+        else:
+            writer.conv(operator)
+    return writer.finish(program)
+
+
+class _Writer:
+    """What both precisions share: nodes, constants, states, tensor lengths."""
+
+    precision: Literal["fp32", "int8"]
+    state_dtype: str
+    time_axis: int
+
+    def __init__(self, form: Form, samples: int) -> None:
+        self.form = form
+        self.length = {INPUT: samples}
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.states: list[State] = []
+        self.integer_operators = 0
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants.setdefault(name, numpy_helper.from_array(value.copy(order="C"), name))
+        return name
+
+    def shape(self, channels: int, length: int) -> tuple[int, ...]:
+        """Shape of an activation."""
+        raise NotImplementedError
+
+    def initial(self, tensor: str) -> float:
+        """What an empty past of this tensor holds."""
+        raise NotImplementedError
+
+    def conv(self, conv: Conv) -> None:
+        """An inner convolution."""
+        raise NotImplementedError
+
+    def add(self, add: Add) -> None:
+        """A residual sum."""
+        raise NotImplementedError
+
+    def output(self, conv: Conv) -> None:
+        """The last, pointwise convolution, whose results are real numbers."""
+        raise NotImplementedError
+
+    def with_history(self, conv: Conv, source: str) -> tuple[str, int]:
+        """The convolution's input joined with its past, and the padding that stands for an empty past."""
+        if not conv.history or self.form == "windowed":
+            return source, conv.history
+        joined = self.node("Concat", [f"{conv.name}_i", source], f"{conv.name}_c", axis=self.time_axis)
+        self.states.append(
+            State(
+                input=f"{conv.name}_i",
+                output=self.tail(conv, joined),
+                shape=self.shape(conv.in_channels, conv.history),
+                output_shape=self.shape(conv.in_channels, self.tail_length(conv)),
+                dtype=self.state_dtype,
+                initial=self.initial(conv.input),
+            )
+        )
+        return joined, 0
+
+    def tail(self, conv: Conv, joined: str) -> str:
+        """The tensor that holds the next step's state at its end."""
+        raise NotImplementedError
+
+    def tail_length(self, conv: Conv) -> int:
+        """Its length in time."""
+        raise NotImplementedError
+
+    def output_shape(self, frames: int, scores: int) -> tuple[int, ...]:
+        """Shape of the result."""
+        return (frames, scores)
+
+    def finish(self, program: Program) -> tuple[onnx.ModelProto, Graph]:
+        last = program.convolutions[-1]
+        x = Tensor(name=INPUT, shape=(1, 1, 1, self.length[INPUT]), dtype="float32")
+        frames, scores = self.length[last.input], len(last.weight)
+        y = Tensor(name=OUTPUT, shape=self.output_shape(frames, scores), dtype="float32")
+        inputs = [_info(x.name, x.shape, x.dtype), *(_info(s.input, s.shape, s.dtype) for s in self.states)]
+        outputs = [
+            _info(y.name, y.shape, y.dtype),
+            *(_info(s.output, s.output_shape, s.dtype) for s in self.states),
+        ]
+        graph = helper.make_graph(self.nodes, "trunk", inputs, outputs, list(self.constants.values()))
+        domains = [helper.make_opsetid("", OPSET)]
+        if any(node.domain for node in self.nodes):
+            domains.append(helper.make_opsetid(MICROSOFT, 1))
+        model = helper.make_model(
+            graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="vitaledge"
+        )
+        onnx.checker.check_model(model)
+        entry = Graph(
+            name="trunk",
+            file="trunk.onnx",
+            runs="every hop",
+            precision=self.precision,
+            inputs=(x,),
+            outputs=(y,),
+            states=tuple(self.states),
+            parameters=program.parameters,
+            macs=program.macs(self.length[INPUT]),
+            integer_operators=self.integer_operators,
+            operators=len(program.convolutions),
+        )
+        return model, entry
+
+
+class _Fp32(_Writer):
+    precision = "fp32"
+    state_dtype = "float32"
+    time_axis = 3
+
+    def shape(self, channels: int, length: int) -> tuple[int, ...]:
+        return (1, channels, 1, length)
+
+    def initial(self, tensor: str) -> float:
+        return 0.0
+
+    def tail(self, conv: Conv, joined: str) -> str:
+        # Time is the innermost axis here, so the tail is scattered in memory and has to be copied out.
+        total = conv.history + self.length[conv.input]
+        ends = [self.constant(f"k{k}", np.array([k], np.int64)) for k in (total - conv.history, total, 3)]
+        return self.node("Slice", [joined, *ends], f"{conv.name}_o")
+
+    def tail_length(self, conv: Conv) -> int:
+        return conv.history
+
+    def conv(self, conv: Conv) -> None:
+        n = conv.name
+        source, padding = self.with_history(conv, conv.input)
+        self.length[n] = self.length[conv.input] // conv.stride
+        weights = [self.constant(f"{n}_w", conv.weight[:, :, None, :]), self.constant(f"{n}_b", conv.bias)]
+        self.node(
+            "Conv",
+            [source, *weights],
+            f"{n}_r" if conv.is_relu else n,
+            kernel_shape=[1, conv.weight.shape[2]],
+            strides=[1, conv.stride],
+            dilations=[1, conv.dilation],
+            group=conv.groups,
+            pads=[0, padding, 0, 0],
+        )
+        if conv.is_relu:
+            self.node("Relu", [f"{n}_r"], n)
+
+    def add(self, add: Add) -> None:
+        self.length[add.name] = self.length[add.left]
+        self.node("Add", [add.left, add.right], add.name)
+
+    def output(self, conv: Conv) -> None:
+        weights = [self.constant("y_w", conv.weight[:, :, None, :]), self.constant("y_b", conv.bias)]
+        if self.form == "windowed":
+            self.node("Conv", [conv.input, *weights], OUTPUT, kernel_shape=[1, 1])
+            return
+        self.node("Conv", [conv.input, *weights], "y_c", kernel_shape=[1, 1])
+        flat = self.constant("y_f", np.array([len(conv.weight), self.length[conv.input]], np.int64))
+        self.node("Reshape", ["y_c", flat], "y_r")
+        self.node("Transpose", ["y_r"], OUTPUT, perm=[1, 0])
+
+    def output_shape(self, frames: int, scores: int) -> tuple[int, ...]:
+        return (1, scores, 1, frames) if self.form == "windowed" else (frames, scores)
+
+
+class _Int8(_Writer):
+    precision = "int8"
+    state_dtype = "uint8"
+    time_axis = 1
+
+    def __init__(self, form: Form, samples: int, scales: dict[str, Scale]) -> None:
+        super().__init__(form, samples)
+        self._scales = scales
+        # With one channel, time-major and channel-first are the same memory.
+        shape = self.constant("x_t", np.array([1, samples, 1, 1], np.int64))
+        self.node("Reshape", [INPUT, shape], "x_r")
+        self.node("QuantizeLinear", ["x_r", *self._quantized(INPUT)], "x_q")
+
+    def shape(self, channels: int, length: int) -> tuple[int, ...]:
+        return (1, length, 1, channels)
+
+    def initial(self, tensor: str) -> float:
+        return float(self._scales[tensor].zero_point)
+
+    def tail(self, conv: Conv, joined: str) -> str:
+        return joined
+
+    def tail_length(self, conv: Conv) -> int:
+        return conv.history + self.length[conv.input]
+
+    def _quantized(self, tensor: str) -> list[str]:
+        """Names of a tensor's scale and zero point."""
+        scale = self._scales[tensor]
+        return [
+            self.constant(f"{tensor}_s", np.array(scale.scale, np.float32)),
+            self.constant(f"{tensor}_z", np.array(scale.zero_point, np.uint8)),
+        ]
+
+    def _weights(self, conv: Conv) -> tuple[np.ndarray, Float32Array, str]:
+        integers, scale = quantize_weight(conv)
+        zero = self.constant(f"z{len(scale)}", np.zeros(len(scale), np.int8))
+        return integers, scale, zero
+
+    def conv(self, conv: Conv) -> None:
+        n = conv.name
+        source, padding = self.with_history(conv, "x_q" if conv.input == INPUT else conv.input)
+        self.length[n] = self.length[conv.input] // conv.stride
+        integers, scale, zero = self._weights(conv)
+        unit = scale.astype(np.float64) * self._scales[conv.input].scale
+        inputs = [
+            source,
+            *self._quantized(conv.input),
+            self.constant(f"{n}_w", integers[:, :, :, None]),
+            self.constant(f"{n}_ws", scale),
+            zero,
+            *self._quantized(n),
+            self.constant(f"{n}_b", np.rint(conv.bias / unit).astype(np.int32)),
+        ]
+        self.node(
+            "QLinearConv",
+            inputs,
+            n,
+            domain=MICROSOFT,
+            channels_last=1,
+            kernel_shape=[conv.weight.shape[2], 1],
+            strides=[conv.stride, 1],
+            dilations=[conv.dilation, 1],
+            group=conv.groups,
+            pads=[padding, 0, 0, 0],
+        )
+        self.integer_operators += 1
+
+    def add(self, add: Add) -> None:
+        self.length[add.name] = self.length[add.left]
+        terms = [
+            *(add.left, *self._quantized(add.left)),
+            *(add.right, *self._quantized(add.right)),
+            *self._quantized(add.name),
+        ]
+        self.node("QLinearAdd", terms, add.name, domain=MICROSOFT)
+
+    def output(self, conv: Conv) -> None:
+        integers, scale, zero = self._weights(conv)
+        frames, channels = self.length[conv.input], conv.in_channels
+        rows = self.node(
+            "Reshape",
+            [conv.input, self.constant("y_r", np.array([frames, channels], np.int64))],
+            "y_x",
+        )
+        input_scale, input_zero = self._quantized(conv.input)
+        inputs = [
+            rows,
+            self.constant("y_w", integers[:, :, 0].T),
+            input_scale,
+            self.constant("y_ws", scale),
+            input_zero,
+            zero,
+            self.constant("y_b", conv.bias),
+        ]
+        self.node("MatMulIntegerToFloat", inputs, OUTPUT, domain=MICROSOFT)
+        self.integer_operators += 1
+
+
+def _info(name: str, shape: tuple[int, ...], dtype: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, _TYPES[dtype], shape)

@@ -1,0 +1,53 @@
+"""Labelled records through the device's own pipeline, and the score of what it printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.assemble import open_pipeline
+from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.errors import EdgeError
+from edge_runtime.contract.signal import AAMI_CLASSES, Block, Ledger, Reading, StreamSpec
+from edge_runtime.engine.engine import Engine
+from host_tools.data.records import EcgRecord
+from host_tools.measure.score import RecordScore, score_record
+
+BLOCK_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """What a pipeline said about one record."""
+
+    readings: tuple[Reading, ...]
+    ledger: Ledger
+
+
+def stream_record(bundle: Bundle, engine: Engine, record: EcgRecord) -> Streamed:
+    """Feed a record's first lead to a fresh pipeline; raises EdgeError if the ledger does not balance."""
+    spec = StreamSpec(rate_hz=record.rate_hz, channels=record.lead_names[:1], simulated=record.simulated)
+    pipeline = open_pipeline(bundle, spec, engine)
+    size = int(BLOCK_S * record.rate_hz)
+    readings: list[Reading] = []
+    for start in range(0, len(record.leads), size):
+        readings += pipeline.feed(Block(start=start, samples=record.leads[start : start + size, :1]))
+    readings += pipeline.finish()
+    if not pipeline.ledger.is_balanced or pipeline.ledger.received != len(record.leads):
+        raise EdgeError(f"record {record.name}: ledger does not balance ({pipeline.ledger})")
+    return Streamed(readings=tuple(readings), ledger=pipeline.ledger)
+
+
+def score_readings(record: EcgRecord, readings: tuple[Reading, ...] | list[Reading]) -> RecordScore:
+    """Score beats, given in the record's own samples, against its annotations."""
+    beats = [r for r in readings if r.name == "beat"]
+    return score_record(
+        record.name,
+        rate_hz=record.rate_hz,
+        reference_samples=record.beat_samples,
+        reference_classes=record.beat_classes,
+        detected_samples=np.array([r.sample for r in beats], np.int64),
+        detected_classes=np.array([AAMI_CLASSES.index(str(r.value)) for r in beats], np.int64),
+        masked=record.masked,
+    )
