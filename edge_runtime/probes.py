@@ -45,7 +45,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class MachineState:
     """What changes: hottest CPU zone, frequency and governor of CPU 0, throttle flags (() is none), load."""
 
     temperature_c: float | None
@@ -78,11 +78,11 @@ def machine(root: Path = ROOT) -> Machine:
     )
 
 
-def condition(root: Path = ROOT) -> Condition:
+def machine_state(root: Path = ROOT) -> MachineState:
     """Temperature, frequency, throttling and load now."""
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
     current, limit = (_integer(frequency / f"{name}_freq") for name in ("scaling_cur", "cpuinfo_max"))
-    return Condition(
+    return MachineState(
         temperature_c=cpu_temperature_c(root),
         frequency_hz=None if current is None else 1000 * current,
         max_frequency_hz=None if limit is None else 1000 * limit,

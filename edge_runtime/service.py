@@ -57,9 +57,9 @@ def run_service(
 ) -> Ledger:
     """Run until the source ends, `stop` is set or nobody reads; writes and returns the ledger.
 
-    A source that is lost is opened again, after 1 s, 2 s, 4 s ... 30 s, from the start after 60 s of health; the
-    time it was away is a gap of the sample counter. What was never there is not waited for: the first opening
-    raises. Raises SourceError also when a source comes back with another rate or channel.
+    A source that is lost is opened again, after 1 s, 2 s, 4 s ... 30 s, from 1 s again after 60 s of health;
+    the time it was away is a gap of the sample counter. What was never there is not waited for: the first
+    opening raises. Raises SourceError also when a source comes back with another rate or channel.
     """
     source = open_source()
     with contextlib.closing(_Link(source, open_source, stop, clock, sleep, _Heart(clock, notify))) as link:

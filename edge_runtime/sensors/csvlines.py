@@ -1,8 +1,9 @@
 """Stage: bytes of a wearable that prints lines of numbers -> blocks of samples.
 
 A line is numbers between commas, semicolons, tabs or blanks, with an optional `*XX` at its end: the XOR of
-the bytes before the star, hexadecimal. `!` or `nan` is a sample without a value (AD8232 sketches print `!` when
-a lead is off). What arrives before the first line of numbers is chatter, and so are lines that start with `#`.
+the bytes before the star, hexadecimal. `!` or `nan` is a sample without a value (AD8232 sketches print `!`
+when a lead is off). What comes before the first line of numbers is chatter, and so are lines that start
+with `#`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class CsvLines:
     counter       which number of a line counts samples; its jumps are gaps
     counter_wrap  the counter's modulus; how often it went round during a silence is told by arrival time
     Without a counter, each damaged line is one missing sample. The first line is always left out: it may be
-    the end of a longer one. Attributes `good`, `damaged` and `chatter` count lines, `columns` is their layout.
+    the end of a longer one. `good`, `damaged` and `chatter` count lines, `columns` is their layout.
     """
 
     def __init__(

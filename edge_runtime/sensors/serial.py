@@ -1,4 +1,4 @@
-"""Source `serial:///dev/ttyUSB0?protocol=csv&rate_hz=250`: a wearable on a port; the one importer of pyserial."""
+"""Source `serial:///dev/ttyUSB0?protocol=csv&rate_hz=250`: a wearable on a port; alone imports pyserial."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def open_serial(path: str, query: str, pace: Pace) -> SerialSource:
 class SerialSource:
     """Samples from a port as they arrive.
 
-    rate_hz is the sensor's promise: what arrives is measured over `measured_s`, and a stream at another rate is
-    refused, for every time and heart rate would be wrong. `measured_rate_hz` is NaN until then.
+    rate_hz is the sensor's promise: what arrives is measured over `measured_s`, and a stream at another rate
+    is refused, for every time and heart rate would be wrong. `measured_rate_hz` is NaN until then.
     """
 
     def __init__(
