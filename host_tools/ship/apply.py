@@ -1,0 +1,122 @@
+"""Carries out a plan on a device; cut at any step, it leaves the old or the new release whole and active."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_tools.ship.device import Device
+from host_tools.ship.errors import LinkError, ShipError
+from host_tools.ship.options import Progress
+from host_tools.ship.plan import (
+    Check,
+    File,
+    MakeRoot,
+    Prune,
+    PushRelease,
+    PushRuntime,
+    Remember,
+    Step,
+    Switch,
+    Tidy,
+    UnpackRuntime,
+    Verify,
+)
+
+# Where a deployment keeps what is not finished; the root's lock sees to it that there is only one.
+STAGING = "incoming/deploy"
+
+
+@dataclass
+class Apply:
+    """One run of a plan.
+
+    contents  sha256 -> bytes, or the file that holds them, for everything the plan sends
+    """
+
+    device: Device
+    contents: dict[str, Path | bytes]
+    progress: Progress
+    check_timeout_s: float = 300.0
+    bytes_sent: int = 0
+    check_output: str = ""
+
+    def run(self, steps: list[Step]) -> None:
+        """Take all steps; raises ShipError at the first that fails."""
+        for number, step in enumerate(steps):
+            self.progress(str(step), number, len(steps))
+            self._take(step)
+        self.progress("done", len(steps), len(steps))
+
+    def _take(self, step: Step) -> None:
+        root, verb = self.device.root, self.device.verb
+        staging = self.device.path(STAGING)
+        match step:
+            case MakeRoot():
+                verb("make_root", root=root)
+            case Tidy(names=names):
+                verb("tidy", root=root, names=list(names))
+            case PushRuntime(files=files):
+                self._send(files, lambda file: f"{STAGING}/{file.name}")
+            case UnpackRuntime(runtime=runtime, sent=sent, reused=reused):
+                archives = {file.sha256: file.name for file in sent}
+                others = [file.sha256 for file in reused]
+                verb("unpack", root=root, staging=staging, runtime=runtime, sent=archives, reused=others)
+            case PushRelease(release=release, runtime=runtime, files=files):
+                self._send(files, lambda file: f"{STAGING}/release/{file.name}")
+                note = {"schema": 1, "release": release, "runtime": runtime}
+                verb("place", root=root, staging=staging, release=release, note=note)
+                verb("tidy", root=root, names=["deploy"])
+            case Verify(release=release, files=files):
+                hashes = {file.name: file.sha256 for file in files}
+                verb("verify", root=root, release=release, files=hashes)
+            case Check(release=release):
+                self.check_output = check(self.device, release, self.check_timeout_s)
+            case Switch(release=release, previous=previous):
+                self.check_output = switch(self.device, release, previous, self.check_timeout_s)
+            case Remember(releases=releases):
+                verb("remember", root=root, releases=list(releases))
+            case Prune(releases=releases, runtimes=runtimes):
+                verb("prune", root=root, releases=list(releases), runtimes=list(runtimes))
+
+    def _send(self, files: tuple[File, ...], place: Callable[[File], str]) -> None:
+        total = sum(file.n_bytes for file in files)
+        before = 0
+        for file in files:
+            self.bytes_sent += self.device.put(
+                self.contents[file.sha256], place(file), self._part(before, total), sha256=file.sha256
+            )
+            before += file.n_bytes
+
+    def _part(self, before: int, total: int) -> Progress:
+        """Progress of one file told as that of all."""
+        return lambda text, sent, _: self.progress(text, before + sent, total)
+
+
+def check(device: Device, release: str, timeout_s: float) -> str:
+    """The release's own check on the device; gives what it printed, raises ShipError if it fails."""
+    return _checked(device, release, f"{device.root}/releases/{release}", timeout_s)
+
+
+def switch(device: Device, release: str, previous: str | None, timeout_s: float) -> str:
+    """Make `release` the current one and check it there; if that fails, `previous` is current again."""
+    device.verb("point", root=device.root, release=release)
+    try:
+        return _checked(device, None, f"{device.root}/current", timeout_s)
+    except LinkError:
+        # The release passed its check before the switch, so it is whole and may stay.
+        raise
+    except ShipError as error:
+        device.verb("point", root=device.root, release=previous)
+        raise ShipError(f"{error}; {previous or 'no release'} is active again") from error
+
+
+def _checked(device: Device, release: str | None, folder: str, timeout_s: float) -> str:
+    done = device.edge_runtime(["check", folder, "--json"], release=release, timeout_s=timeout_s)
+    if done.rc != 0:
+        state = "after the switch" if release is None else "before the switch, so nothing was switched"
+        raise ShipError(
+            f"{device.name}: {Path(folder).name} failed its check {state} (exit {done.rc}): {done.last_words}"
+        )
+    return done.stdout.decode("utf-8", "replace").strip()

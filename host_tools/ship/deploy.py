@@ -1,0 +1,145 @@
+"""The verbs of shipping: deploy a bundle, roll back, say what a device has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
+from host_tools.ship.apply import Apply, check, switch
+from host_tools.ship.archives import Archive, package_archive, runtime_id
+from host_tools.ship.device import connect
+from host_tools.ship.errors import ShipError
+from host_tools.ship.facts import Facts
+from host_tools.ship.options import Progress, ShipOptions, no_progress
+from host_tools.ship.plan import File, Step, Wish, plan, require_space
+from host_tools.ship.wheels import platform_of, wheels_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployResult:
+    """What a deployment did; `check` is what the device's check printed, empty if nothing was to do."""
+
+    release: str
+    previous: str | None
+    steps: tuple[str, ...]
+    bytes_sent: int
+    seconds: float
+    check: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackResult:
+    """The release that is active now, and the one that was."""
+
+    release: str
+    previous: str
+    check: str
+
+
+def deploy(
+    bundle_dir: Path,
+    target: str,
+    *,
+    options: ShipOptions | None = None,
+    progress: Progress = no_progress,
+) -> DeployResult:
+    """Ship a bundle and the runtime it needs, check both on the device, and make them current.
+
+    Raises BundleError for a damaged bundle, SettingsError for a target that cannot be read, and ShipError for
+    everything else; the release that was active before is active then.
+    """
+    options = options or ShipOptions()
+    started = time.monotonic()
+    bundle = open_bundle(bundle_dir)
+    with connect(target, options) as device, device.locked():
+        progress("looking at the device", 0, 1)
+        facts = device.facts()
+        progress("choosing wheels", 0, 1)
+        archives = _archives(facts, device.name, options)
+        wish, contents = _wish(bundle, archives, options.keep)
+        steps = plan(facts, wish)
+        require_space(facts, steps, device.name)
+        work = Apply(device, contents, progress, options.check_timeout_s)
+        work.run(steps)
+    return DeployResult(
+        release=wish.release,
+        previous=facts.current,
+        steps=tuple(map(str, steps)),
+        bytes_sent=work.bytes_sent,
+        seconds=time.monotonic() - started,
+        check=work.check_output,
+    )
+
+
+def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = None) -> list[Step]:
+    """What `deploy` would do; changes nothing on the device."""
+    options = options or ShipOptions()
+    bundle = open_bundle(bundle_dir)
+    with connect(target, options) as device:
+        facts = device.facts()
+        wish, _ = _wish(bundle, _archives(facts, device.name, options), options.keep)
+        return plan(facts, wish)
+
+
+def rollback(target: str, *, to: str | None = None, options: ShipOptions | None = None) -> RollbackResult:
+    """Make the release that was active before (or `to`) current again, after its check on the device."""
+    options = options or ShipOptions()
+    with connect(target, options) as device, device.locked():
+        facts = device.facts(brief=True)
+        before, active = facts.activations[:-1], facts.current
+        if active is None:
+            raise ShipError(f"{device.name}: no release is active there; deploy one first")
+        wanted = to or (before[-1] if before else None)
+        if wanted not in before:
+            names = ", ".join(before) or "none"
+            raise ShipError(
+                f"{device.name}: cannot go back to {to or 'an older release'}; there are: {names}"
+            )
+        check(device, wanted, options.check_timeout_s)
+        # What came after it leaves the history: the next roll-back goes further back. Written first, since a
+        # current release is always counted as the last of the history.
+        device.verb("remember", root=device.root, releases=list(before[: before.index(wanted) + 1]))
+        said = switch(device, wanted, active, options.check_timeout_s)
+    return RollbackResult(release=wanted, previous=active, check=said)
+
+
+def status(target: str, *, options: ShipOptions | None = None) -> Facts:
+    """What a device has: releases, runtimes, the current release, room."""
+    with connect(target, options) as device:
+        return device.facts()
+
+
+def _archives(facts: Facts, where: str, options: ShipOptions) -> list[Archive]:
+    package = package_archive(options.runtime_package)
+    if not options.requirements:
+        return [package]
+    wheels = wheels_for(platform_of(facts, where), options.requirements, source=options.wheels)
+    return [package, *wheels]
+
+
+def _wish(bundle: Bundle, archives: list[Archive], keep: int) -> tuple[Wish, dict[str, Path | bytes]]:
+    """The wish, and the contents of every file it names."""
+    runtime = runtime_id(archives)
+    names = {MANIFEST: file_sha256(bundle.file(MANIFEST)), **bundle.manifest.files}
+    contents: dict[str, Path | bytes] = {archive.sha256: archive.data for archive in archives}
+    contents |= {sha256: bundle.file(name) for name, sha256 in names.items()}
+    wish = Wish(
+        # A release is a bundle with a runtime: the same bundle with another runtime can be rolled back.
+        release=f"{bundle.id}-{runtime[:8]}",
+        files=tuple(_files(bundle, names.items())),
+        runtime=runtime,
+        archives=tuple(
+            File(name=a.name, sha256=a.sha256, n_bytes=a.n_bytes, unpacked_bytes=a.unpacked_bytes)
+            for a in archives
+        ),
+        keep=keep,
+    )
+    return wish, contents
+
+
+def _files(bundle: Bundle, names: Iterable[tuple[str, str]]) -> Iterable[File]:
+    for name, sha256 in names:
+        yield File(name=name, sha256=sha256, n_bytes=bundle.file(name).stat().st_size)

@@ -1,0 +1,37 @@
+"""What a user may choose about shipping; every default fits a gateway on the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# progress(what is being done, done so far, all of it); bytes in uploads, steps otherwise
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(text: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShipOptions:
+    """Options of `deploy`, `rollback` and `status`.
+
+    known_hosts      file of trusted host keys; None: those named by ~/.ssh/config, else ~/.ssh/known_hosts
+    key_file         private key; None: the agent's keys and those named by ~/.ssh/config
+    wheels           folder of wheels for hosts without a network; None: pip's package index
+    runtime_package  the `edge_runtime` folder to ship; None: the one that is imported here
+    requirements     what the device needs besides it
+    keep             how many old releases stay on the device
+    """
+
+    known_hosts: Path | None = None
+    key_file: Path | None = None
+    connect_timeout_s: float = 10.0
+    keepalive_s: float = 5.0
+    wheels: Path | None = None
+    runtime_package: Path | None = None
+    requirements: tuple[str, ...] = ("numpy", "psutil", "pyserial", "onnxruntime")
+    keep: int = 3
+    check_timeout_s: float = 300.0

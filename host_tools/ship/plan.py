@@ -1,0 +1,224 @@
+"""From what a device has to what it should have: a pure function, and the steps it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from host_tools.ship.errors import ShipError
+from host_tools.ship.facts import Facts
+
+MIB = 1 << 20
+# Room that stays free for the device's own logs.
+RESERVE_BYTES = 8 * MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file that should be on the device; `unpacked_bytes` is what it takes there besides itself."""
+
+    name: str
+    sha256: str
+    n_bytes: int
+    unpacked_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a device should have.
+
+    release, files      name of the release folder and what is in it
+    runtime, archives   name of the runtime folder and what is unpacked in it
+    keep                how many releases that were active before stay
+    """
+
+    release: str
+    files: tuple[File, ...]
+    runtime: str
+    archives: tuple[File, ...]
+    keep: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeRoot:
+    """Make the root folder and those below it."""
+
+    def __str__(self) -> str:
+        return "make the root folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidy:
+    """Remove what an interrupted deployment left."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"remove {len(self.names)} leftovers of an interrupted deployment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushRuntime:
+    """Send the archives that the device has in no runtime."""
+
+    files: tuple[File, ...]
+
+    def __str__(self) -> str:
+        return f"send the runtime: {', '.join(f.name for f in self.files)} ({_size(self.files)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackRuntime:
+    """Unpack what was sent, and take the rest from other runtimes of the device."""
+
+    runtime: str
+    sent: tuple[File, ...]
+    reused: tuple[File, ...]
+
+    def __str__(self) -> str:
+        return f"unpack runtime {self.runtime} ({len(self.reused)} of its archives are on the device)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushRelease:
+    """Send the release's files that the device lacks; write its note, and put all in place."""
+
+    release: str
+    runtime: str
+    files: tuple[File, ...]
+
+    def __str__(self) -> str:
+        return f"send release {self.release}: {len(self.files)} files ({_size(self.files)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Hash the release on the device."""
+
+    release: str
+    files: tuple[File, ...]
+
+    def __str__(self) -> str:
+        return f"hash {len(self.files)} files of {self.release} on the device"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Run the device's own check: the golden vectors must be answered."""
+
+    release: str
+
+    def __str__(self) -> str:
+        return f"check {self.release} on the device"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """Make the release the current one, check it there, and go back to `previous` if it fails."""
+
+    release: str
+    previous: str | None
+
+    def __str__(self) -> str:
+        return f"switch from {self.previous or 'nothing'} to {self.release}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remember:
+    """Write which releases were active, oldest first."""
+
+    releases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"note {self.releases[-1]} as active"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Remove releases and runtimes that are kept for nothing."""
+
+    releases: tuple[str, ...]
+    runtimes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"remove {len(self.releases)} old releases, {len(self.runtimes)} old runtimes"
+
+
+Step = (
+    MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Switch | Remember | Prune
+)
+
+
+def plan(facts: Facts, wish: Wish) -> list[Step]:
+    """Steps from `facts` to `wish`, in order; none if there is nothing to do."""
+    steps: list[Step] = []
+    if not facts.has_root:
+        steps.append(MakeRoot())
+    if facts.incoming:
+        steps.append(Tidy(names=facts.incoming))
+    runtime = _runtime_steps(facts, wish)
+    release = _release_steps(facts, wish)
+    steps += runtime + release
+    if runtime or release or facts.current != wish.release:
+        steps.append(Check(release=wish.release))
+    if facts.current != wish.release:
+        steps.append(Switch(release=wish.release, previous=facts.current))
+    history = tuple(name for name in facts.activations if name != wish.release)
+    history = (*history[max(0, len(history) - wish.keep) :], wish.release)
+    if history != facts.history:
+        steps.append(Remember(releases=history))
+    return steps + _prune_steps(facts, wish, history)
+
+
+def _runtime_steps(facts: Facts, wish: Wish) -> list[Step]:
+    there = facts.runtimes[wish.runtime].archives if wish.runtime in facts.runtimes else {}
+    if there == {archive.sha256: True for archive in wish.archives}:
+        return []
+    on_device = {sha256 for r in facts.runtimes.values() for sha256, whole in r.archives.items() if whole}
+    lacking = tuple(archive for archive in wish.archives if archive.sha256 not in on_device)
+    reused = tuple(archive for archive in wish.archives if archive.sha256 in on_device)
+    unpack = UnpackRuntime(runtime=wish.runtime, sent=lacking, reused=reused)
+    return [PushRuntime(files=lacking), unpack] if lacking else [unpack]
+
+
+def _release_steps(facts: Facts, wish: Wish) -> list[Step]:
+    release = facts.releases.get(wish.release)
+    there = release.files if release else {}
+    lacking = tuple(file for file in wish.files if there.get(file.name) != file.sha256)
+    if release and not lacking and release.runtime == wish.runtime:
+        return []
+    push = PushRelease(release=wish.release, runtime=wish.runtime, files=lacking)
+    return [push, Verify(release=wish.release, files=wish.files)]
+
+
+def _prune_steps(facts: Facts, wish: Wish, kept: tuple[str, ...]) -> list[Step]:
+    releases = tuple(sorted(set(facts.releases) - set(kept)))
+    needed = {facts.releases[name].runtime for name in kept if name in facts.releases} | {wish.runtime}
+    runtimes = tuple(sorted(set(facts.runtimes) - needed))
+    return [Prune(releases=releases, runtimes=runtimes)] if releases or runtimes else []
+
+
+def needed_bytes(steps: list[Step]) -> int:
+    """What the steps write at most at one time: what is sent, and what it becomes."""
+    n = 0
+    for step in steps:
+        if isinstance(step, PushRuntime | PushRelease):
+            n += sum(file.n_bytes for file in step.files)
+        elif isinstance(step, UnpackRuntime):
+            # Reused archives are hard links on nearly every file system, but not on all.
+            n += sum(file.unpacked_bytes for file in step.sent)
+    return n
+
+
+def require_space(facts: Facts, steps: list[Step], where: str) -> None:
+    """Raises ShipError if the steps need more room than the device has."""
+    needed = needed_bytes(steps)
+    if needed and needed + RESERVE_BYTES > facts.free_bytes:
+        raise ShipError(
+            f"{where}: {facts.free_bytes / MIB:.1f} MiB free at {facts.root}; "
+            f"{(needed + RESERVE_BYTES) / MIB:.1f} MiB wanted; free some space there, or choose another root"
+        )
+
+
+def _size(files: tuple[File, ...]) -> str:
+    n = sum(file.n_bytes for file in files)
+    return f"{n / MIB:.1f} MiB" if n >= MIB else f"{n / 1024:.1f} KiB"
