@@ -320,7 +320,7 @@ def _check_record(record: RecordResult, where: str) -> None:
 
 
 def pack(values: ArrayLike, dtype: str) -> str:
-    """Whole numbers as base64 of zlib of `dtype` ("<u4", "<u2", "<i4"); raises ValueError if one does not fit."""
+    """Whole numbers as base64 of zlib of `dtype`, such as "<u4"; raises ValueError if one does not fit."""
     whole = np.asarray(values, np.int64).reshape(-1)
     limits = np.iinfo(dtype)
     if len(whole) and (whole.min() < limits.min or whole.max() > limits.max):
