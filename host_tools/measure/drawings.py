@@ -115,7 +115,8 @@ def latency_svg(latencies: Sequence[Latency]) -> str:
         parts.append(_ridge(found, x, base, row - 24, low, high))
         parts.append(_line(left, base, WIDTH - right, base, "--line"))
         parts.append(
-            f'<text x="{left - 14}" y="{base - 20}" text-anchor="end" class="name">{escape(found.stage)}</text>'
+            f'<text x="{left - 14}" y="{base - 20}" text-anchor="end" class="name">'
+            f"{escape(found.stage)}</text>"
         )
         parts.append(f'<text x="{left - 14}" y="{base - 5}" text-anchor="end">n = {found.n:,}</text>')
         parts += _percentiles(found, x, base, row)

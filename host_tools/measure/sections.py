@@ -10,7 +10,7 @@ import numpy as np
 from edge_runtime.contract.report import Latency, min_calls
 from host_tools.measure.cells import (
     NONE,
-    divided,
+    duration,
     interval,
     limit,
     mib,
