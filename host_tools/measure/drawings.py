@@ -18,7 +18,7 @@ WIDTH = 960
 
 def strip_svg(strip: Strip) -> str:
     """ECG on its paper (0.2 s by 0.5 mV), annotation above, model below, disagreement in red."""
-    height, top, bottom, left, right = 216, 34, 30, 12, 12
+    height, top, bottom, left, right = 220, 34, 34, 12, 12
     y_mv = strip.signal_mv
     low = math.floor(2 * min(float(y_mv.min(initial=0.0)), -0.25)) / 2
     high = math.ceil(2 * max(float(y_mv.max(initial=0.0)), 0.75)) / 2
@@ -46,7 +46,7 @@ def strip_svg(strip: Strip) -> str:
     wrong_reference, wrong_detected = disagreements(strip)
     for row, marks, wrong in (
         (14, strip.reference, wrong_reference),
-        (height - 12, strip.detected, wrong_detected),
+        (height - 9, strip.detected, wrong_detected),
     ):
         for mark in marks:
             parts.append(_mark(x(mark.sample), row, mark, mark in wrong))
@@ -139,16 +139,18 @@ def _ridge(
 
 
 def _percentiles(found: Latency, x: Callable[[float], float], base: float, row: float) -> list[str]:
-    marks = [("p50", found.p50_ns), ("p95", found.p95_ns), ("p99", found.p99_ns), ("max", found.max_ns)]
-    known = [(name, ns) for name, ns in marks if ns is not None]
-    parts, free_from = [], -math.inf
-    for name, ns in known:
+    # In the order of their worth: names that would run into a better one are left to the table.
+    marks = [("p50", found.p50_ns), ("p99", found.p99_ns), ("max", found.max_ns), ("p95", found.p95_ns)]
+    parts: list[str] = []
+    named: list[float] = []
+    for name, ns in marks:
+        if ns is None:
+            continue
         at = x(ns)
         parts.append(_line(at, base - row + 26, at, base, "--ink"))
-        # Names that would run into each other are left to the table.
-        if at - 13 >= free_from:
+        if all(abs(at - other) >= 28 for other in named):
             parts.append(f'<text x="{at:.1f}" y="{base - row + 20}" text-anchor="middle">{name}</text>')
-            free_from = at + 15
+            named.append(at)
     return parts
 
 

@@ -19,7 +19,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.55;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
+main { max-width: 74rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 .5rem; font-weight: 650; }
 h2 { font-size: 1.2rem; margin: 3.2rem 0 .3rem; font-weight: 640; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; font-weight: 600; }
@@ -41,6 +41,7 @@ thead tr:first-child th { border-top: 0; }
 th { font-weight: 550; color: var(--soft); font-size: .82rem; }
 th:first-child, td:first-child { text-align: left; }
 tbody th { color: var(--ink); font-size: .92rem; position: sticky; left: 0; background: var(--card); }
+td.left { text-align: left; }
 td.text { text-align: left; white-space: normal; min-width: 11rem; }
 td small, th small { color: var(--soft); font-weight: 400; font-size: .82rem; }
 tbody th small { display: block; white-space: normal; max-width: 27rem; line-height: 1.4; }
@@ -58,14 +59,19 @@ td.first, th.first { border-left: 1px solid var(--line); }
   background: var(--accent); }
 .track b { position: absolute; top: -.2rem; width: .2rem; height: .9rem; margin-left: -.1rem;
   border-radius: .1rem; background: var(--accent); }
-table.matrix { width: auto; }
-table.matrix td { text-align: center; min-width: 4.9rem; border-left: 1px solid var(--line); }
-table.matrix td small { display: block; color: inherit; opacity: .75; }
+.scroll.fit { width: fit-content; max-width: 100%; }
+.scroll.dense table { font-size: .84rem; }
+.scroll.dense th, .scroll.dense td { padding: .45rem .42rem; font-size: inherit; }
+.scroll.matrix { width: fit-content; max-width: 100%; }
+.matrix td, .matrix thead th { text-align: center; min-width: 4.9rem; }
+.matrix td { border-left: 1px solid var(--line); }
+.matrix td small { display: block; color: inherit; opacity: .75; }
 figure { margin: 1rem 0 0; }
 figure svg { display: block; width: 100%; min-width: 40rem; height: auto; font-size: 12px; }
 figure svg text { fill: var(--soft); font-family: inherit; }
 figure svg .name { fill: var(--ink); font-weight: 600; }
-figcaption { padding: .5rem .9rem 0; color: var(--ink); font-weight: 550; }
+figcaption { padding: .5rem 0 0; color: var(--ink); font-weight: 550; }
+figcaption span { font-weight: 400; }
 dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .25rem 1.2rem; margin: .6rem 0;
   font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -92,14 +98,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, groups: str = "
     """A table that scrolls sideways where it must; cells are HTML, the first of a row is its heading.
 
     groups  HTML of a row above the headings
-    kind    CSS class
+    kind    how it is laid out: matrix, dense, fit or empty
     """
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     lines = "".join(
         f'<tr><th scope="row">{row[0]}</th>' + "".join(_cell(c) for c in row[1:]) + "</tr>\n" for row in rows
     )
     return (
-        f'<div class="scroll"><table class="{kind}"><thead>{groups}<tr>{top}</tr></thead>\n'
+        f'<div class="scroll {kind}"><table><thead>{groups}<tr>{top}</tr></thead>\n'
         f"<tbody>\n{lines}</tbody></table></div>"
     )
 

@@ -89,15 +89,15 @@ def _requirements(report: StudyReport) -> Iterator[str]:
     met = sum(r.verdict == "goal met" for r in goals)
     yield f"<p>{above} of {len(held)} floors held, {met} of {len(goals)} goals reached.</p>"
     yield table(
-        ["", "found", "95 % interval", "floor", "goal", ""],
+        ["", "found", "", "95 % interval", "floor", "goal"],
         (
             [
                 escape(r.name) + (f"<small>{escape(r.note)}</small>" if r.note else ""),
                 f'<span class="value">{with_unit(r, r.value)}</span>',
+                f'<td class="left">{pill(r.verdict, PILLS[r.verdict])}</td>',
                 interval(r),
                 limit(r, r.floor),
                 limit(r, r.goal),
-                pill(r.verdict, PILLS[r.verdict]),
             ]
             for r in report.requirements
         ),
@@ -120,7 +120,7 @@ def _chain(steps: Sequence[StepResult]) -> Iterator[str]:
         + "".join(f'<th colspan="3" class="group">{name}</th>' for name in SCORED_CLASSES)
         + '<th colspan="2" class="group">one step</th></tr>'
     )
-    yield table(head, [_step_row(step) for step in steps], groups=groups)
+    yield table(head, [_step_row(step) for step in steps], groups=groups, kind="dense")
     for step in steps:
         if step.note:
             yield f'<p class="soft">{escape(step.name)}: {escape(step.note)}</p>'
@@ -215,6 +215,7 @@ def _seeds(report: StudyReport) -> Iterator[str]:
             [str(s.seed), f"{s.distilled:.2f}", f"{s.alone:.2f}", f"{s.distilled - s.alone:+.2f}"]
             for s in report.seeds
         ),
+        kind="fit",
     )
 
 
@@ -315,7 +316,10 @@ def _records(report: StudyReport) -> Iterator[str]:
         f'<th colspan="3" class="group">{name}</th>' for name in "NSV"
     )
     yield table(
-        ["record", "wrong %", "beats", "Se", "P+", *("beats", "Se", "P+") * 3], rows, groups=groups + "</tr>"
+        ["record", "wrong %", "beats", "Se", "P+", *("beats", "Se", "P+") * 3],
+        rows,
+        groups=groups + "</tr>",
+        kind="dense",
     )
 
 
@@ -363,5 +367,5 @@ def _timing(test: Accuracy) -> str:
     t = test.timing
     return (
         f"Detected beats lie {t.median_ms:.1f} ms from the annotation (median), {t.p95_ms:.1f} ms at the "
-        f"95th percentile; on the whole {abs(t.offset_ms):.1f} ms {'late' if t.offset_ms >= 0 else 'early'}."
+        f"95th percentile; median offset {t.offset_ms:+.1f} ms."
     )

@@ -72,7 +72,7 @@ def pick_strips(
         if found:
             n, record, where = max(found, key=lambda f: f[0])
             samples, classes = detected[record.name]
-            title = f"Record {record.name}: {name}, {n} such here"
+            title = f"Record {record.name}: {name}, {n:,} such here"
             middle = int(where[len(where) // 2])
             strips.append(strip_of(record, samples, classes, middle=middle, seconds=seconds, title=title))
     return tuple(strips)

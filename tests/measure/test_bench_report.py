@@ -13,9 +13,7 @@ import pytest
 from edge_runtime.contract.report import (
     BenchReport,
     ColdStart,
-    Conditions,
     Memory,
-    Probe,
     ReportError,
     from_json,
     latency,
@@ -25,29 +23,7 @@ from edge_runtime.contract.report import (
 )
 from edge_runtime.contract.signal import Ledger, Reading
 
-CONDITIONS = Conditions(
-    board="Raspberry Pi 4 Model B",
-    machine="aarch64",
-    os="Debian GNU/Linux 12",
-    kernel="6.1.0",
-    cpu_model="Cortex-A72",
-    n_cpus=4,
-    governor=None,
-    python="3.11.2",
-    numpy="2.0.0",
-    runtime="0.1.0",
-    engine="onnxruntime",
-    engine_version="1.20.0",
-    provider="CPUExecutionProvider",
-    threads=1,
-    bundle_id="ecg-beats-0123456789ab",
-    bundle_sha256="0" * 64,
-    scenario="SingleStream, closed loop",
-    started="2026-01-02T03:04:05+00:00",
-    before=Probe(frequency_mhz=1500.0, temperature_c=48.5),
-    after=Probe(throttled=0),
-    verdict="VALID",
-)
+from .samples import CONDITIONS
 
 
 def bench_report() -> BenchReport:
