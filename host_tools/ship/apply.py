@@ -67,7 +67,6 @@ class Apply:
                 self._send(files, lambda file: f"{STAGING}/release/{file.name}")
                 note = {"schema": 1, "release": release, "runtime": runtime}
                 verb("place", root=root, staging=staging, release=release, note=note)
-                verb("tidy", root=root, names=["deploy"])
             case Verify(release=release, files=files):
                 hashes = {file.name: file.sha256 for file in files}
                 verb("verify", root=root, release=release, files=hashes)
@@ -81,17 +80,8 @@ class Apply:
                 verb("prune", root=root, releases=list(releases), runtimes=list(runtimes))
 
     def _send(self, files: tuple[File, ...], place: Callable[[File], str]) -> None:
-        total = sum(file.n_bytes for file in files)
-        before = 0
-        for file in files:
-            self.bytes_sent += self.device.put(
-                self.contents[file.sha256], place(file), self._part(before, total), sha256=file.sha256
-            )
-            before += file.n_bytes
-
-    def _part(self, before: int, total: int) -> Progress:
-        """Progress of one file told as that of all."""
-        return lambda text, sent, _: self.progress(text, before + sent, total)
+        places = [(place(file), file.sha256, self.contents[file.sha256]) for file in files]
+        self.bytes_sent += self.device.send(places, self.progress)
 
 
 def check(device: Device, release: str, timeout_s: float) -> str:

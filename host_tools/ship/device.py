@@ -6,10 +6,11 @@ import contextlib
 import errno
 import getpass
 import hashlib
+import io
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -65,26 +66,23 @@ class Device:
         """A path below the root; absolute ones stay."""
         return remote if remote.startswith("/") else f"{self.root}/{remote}"
 
-    def put(
-        self,
-        source: Path | bytes,
-        remote: str,
-        progress: Progress = no_progress,
-        *,
-        sha256: str | None = None,
-    ) -> int:
-        """Copy a file there, whole or not at all; gives the bytes sent, 0 if it was there already.
-
-        sha256  what the file must have on arrival; None: what it has now
-        """
-        place, text = self.path(remote), f"sending {Path(remote).name}"
-        found, n_bytes = _measure(source)
-        sha256 = sha256 or found
+    def put(self, source: Path | bytes, remote: str, progress: Progress = no_progress) -> int:
+        """Copy a file there, whole or not at all; gives the bytes sent, 0 if it was there already."""
+        place, sha256 = self.path(remote), _sha256(source)
         if self.verb("hashes", paths=[place])[place] == sha256:
             return 0
-        chunks = _chunks(source, lambda sent: progress(text, sent, n_bytes))
-        self.verb("receive", stdin=chunks, path=place, sha256=sha256, n_bytes=n_bytes)
-        return n_bytes
+        return self.send([(remote, sha256, source)], progress)
+
+    def send(self, files: Sequence[tuple[str, str, Path | bytes]], progress: Progress = no_progress) -> int:
+        """Copy files there in one go: (remote path, the sha256 it must have on arrival, contents)."""
+        sizes = [_n_bytes(source) for _, _, source in files]
+        total = sum(sizes)
+        announced = [
+            {"path": self.path(remote), "sha256": sha256, "n_bytes": n}
+            for (remote, sha256, _), n in zip(files, sizes, strict=True)
+        ]
+        self.verb("receive", stdin=_told(files, total, progress), files=announced)
+        return total
 
     def get(self, remote: str, destination: Path | None = None) -> bytes:
         """A file from there, checked; also written to `destination` if that is given."""
@@ -122,7 +120,8 @@ class Device:
 
     def _step(self, name: str, arguments: dict[str, object]) -> list[str]:
         script = files("host_tools.ship").joinpath("device_steps.py").read_text()
-        return [self.executable, "-c", script, name, json.dumps(arguments)]
+        # -I -S: nothing that is installed or set there can change what the script does.
+        return [self.executable, "-I", "-S", "-c", script, name, json.dumps(arguments)]
 
     def _answer(self, verb: str, rc: int, stdout: bytes, last_words: str) -> dict[str, object]:
         try:
@@ -162,7 +161,7 @@ def device_command(
     """Run `python -m edge_runtime ARGV` there with the runtime that a release (None: the current) names."""
     folder = f"{root}/current" if release is None else f"{root}/releases/{release}"
     # The launcher reads release.json on the device, so that release and runtime cannot be mixed up here.
-    return transport.run([executable, "-c", LAUNCHER, folder, *argv], stdin, timeout_s=timeout_s)
+    return transport.run([executable, "-I", "-S", "-c", LAUNCHER, folder, *argv], stdin, timeout_s=timeout_s)
 
 
 LAUNCHER = """
@@ -197,22 +196,28 @@ def _advice(answer: dict[str, object]) -> str:
     return f"{answer['error']}; the previous release is active"
 
 
-def _measure(source: Path | bytes) -> tuple[str, int]:
-    digest, n = hashlib.sha256(), 0
-    for chunk in _chunks(source, lambda sent: None):
-        digest.update(chunk)
-        n += len(chunk)
-    return digest.hexdigest(), n
+def _told(files: Sequence[tuple[str, str, Path | bytes]], total: int, progress: Progress) -> Iterator[bytes]:
+    """The files' bytes, with the progress told on the way."""
+    sent = 0
+    for remote, _, source in files:
+        for chunk in _chunks(source):
+            yield chunk
+            sent += len(chunk)
+            progress(f"sending {Path(remote).name}", sent, total)
 
 
-def _chunks(source: Path | bytes, sent: Callable[[int], None]) -> Iterator[bytes]:
-    n = 0
-    if isinstance(source, bytes):
-        yield source
-        sent(len(source))
-        return
-    with source.open("rb") as stream:
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
-            n += len(chunk)
-            sent(n)
+
+
+def _sha256(source: Path | bytes) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(source):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _n_bytes(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size

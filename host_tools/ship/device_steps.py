@@ -11,7 +11,6 @@ Everything is written aside in `incoming/`, hashed, brought to the disk, and onl
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -20,9 +19,10 @@ import os
 import select
 import shutil
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 Verb = Callable[..., object]
 CHUNK = 1 << 18
@@ -43,6 +43,8 @@ def sync_folder(path: str) -> None:
 
 def sync_disk(path: str) -> None:
     """Bring everything on the file system of `path` to the disk; faster than thousands of fsyncs."""
+    import ctypes
+
     handle = os.open(path, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
@@ -63,11 +65,11 @@ def write_synced(path: str, data: bytes) -> None:
     sync_folder(os.path.dirname(path))
 
 
-def copy(source: IO[bytes], path: str) -> tuple[str, int]:
-    """Copy a stream to a file; gives sha256 and size."""
+def copy(source: IO[bytes], path: str, n_bytes: int) -> tuple[str, int]:
+    """Copy at most `n_bytes` of a stream to a file; gives sha256 and size."""
     digest, n = hashlib.sha256(), 0
     with open(path, "wb") as out:
-        for chunk in iter(lambda: source.read(CHUNK), b""):
+        while chunk := source.read(min(CHUNK, n_bytes - n)):
             digest.update(chunk)
             out.write(chunk)
             n += len(chunk)
@@ -88,25 +90,29 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def receive(path: str, sha256: str, n_bytes: int) -> object:
-    """Standard input -> `path`, whole and as announced, or not at all."""
-    path = os.path.expanduser(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = path + ".part"
+def receive(files: list[dict[str, Any]]) -> object:
+    """Standard input, one file behind the other -> `path` of each, whole and as announced, or not at all."""
+    for file in files:
+        path = os.path.expanduser(file["path"])
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        receive_one(path, file["sha256"], file["n_bytes"])
+    return {}
+
+
+def receive_one(path: str, sha256: str, n_bytes: int) -> None:
+    """The next `n_bytes` of standard input -> `path`."""
+    part, name = path + ".part", os.path.basename(path)
     try:
-        found, n = copy(sys.stdin.buffer, part)
+        found, n = copy(sys.stdin.buffer, part, n_bytes)
         if n != n_bytes:
-            raise RefusedError(f"{os.path.basename(path)}: {n} bytes arrived; {n_bytes} were sent")
+            raise RefusedError(f"{name}: {n} bytes arrived; {n_bytes} wanted")
         if found != sha256:
-            raise RefusedError(
-                f"{os.path.basename(path)}: sha256 is {found[:12]}... on arrival; {sha256[:12]}... was sent"
-            )
+            raise RefusedError(f"{name}: sha256 is {found[:12]}... on arrival; {sha256[:12]}... wanted")
         os.replace(part, path)
         sync_folder(os.path.dirname(path))
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
-    return {"received": n}
 
 
 def send(path: str) -> object:
@@ -213,6 +219,7 @@ def unpack(root: str, staging: str, runtime: str, sent: dict[str, str], reused: 
     )
     sync_disk(folder)
     settle(folder, os.path.join(root, "runtime", runtime))
+    shutil.rmtree(staging)
     return {"files": sum(map(len, archives.values()))}
 
 
@@ -239,6 +246,7 @@ def place(root: str, staging: str, release: str, note: dict[str, object]) -> obj
     for where, _, _ in os.walk(folder, topdown=False):
         sync_folder(where)
     settle(folder, os.path.join(root, "releases", release))
+    shutil.rmtree(staging)
     return {}
 
 
@@ -285,17 +293,28 @@ def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
     return {}
 
 
+def try_lock(stream: IO[str]) -> bool:
+    """Take the lock if it is free."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def lock(root: str, owner: str, lease_s: float) -> object:
     """Hold the root until standard input ends, or is silent for `lease_s`."""
     os.makedirs(root, exist_ok=True)
     with open(os.path.join(root, "lock"), "a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise RefusedError(
-                f"another deployment is under way ({stream.read().strip() or 'elsewhere'}); wait for its end"
-            ) from None
+        # A deployment whose host was killed a moment ago is letting go just now.
+        patience = time.monotonic() + 2.0
+        while not try_lock(stream):
+            if time.monotonic() > patience:
+                stream.seek(0)
+                raise RefusedError(
+                    f"another deployment is under way ({stream.read().strip()}); wait for its end"
+                )
+            time.sleep(0.1)
         stream.truncate(0)
         stream.write(owner)
         stream.flush()

@@ -65,7 +65,7 @@ def gather(transport: Transport, root: str, where: str, *, brief: bool = False) 
     tail = ["brief"] if brief else []
     found = []
     for candidate in CANDIDATES:
-        done = transport.run([candidate, "-", root, *tail], [script])
+        done = transport.run([candidate, "-I", "-S", "-", root, *tail], [script])
         if done.rc == NOT_FOUND:
             continue
         if done.rc != 0:

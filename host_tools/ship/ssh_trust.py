@@ -45,6 +45,8 @@ def client_options(
         "keepalive_interval": options.keepalive_s,
         "keepalive_count_max": 3,
         "preferred_auth": "publickey",
+        # The kinds of key that are known come first; with the others, a changed key is seen and can be named.
+        "server_host_key_algs": "+ssh-ed25519,ecdsa-sha2-*,rsa-sha2-*",
     }
     settings = asyncssh.SSHClientConnectionOptions(**given)
     # A configuration that says "no known hosts" would turn the check off: an explicit value never does.
@@ -126,13 +128,13 @@ def _host_key(
     watch: HostKeyWatch,
     error: Exception,
 ) -> ShipError:
-    known = asyncssh.match_known_hosts(trusted, settings.host, "", settings.port)[0]
-    if known and (watch.refused or isinstance(error, asyncssh.KeyExchangeFailed)):
+    name = settings.host_key_alias or settings.host
+    known = asyncssh.match_known_hosts(trusted, name, "", settings.port)[0]
+    if known and watch.refused:
         wanted = ", ".join(sorted(key.get_fingerprint() for key in known))
-        found = watch.refused or "of another kind"
         return ShipError(
-            f"{target}: the host key CHANGED: found {found}, known hosts say {wanted}; if the device was set "
-            f"up anew, remove its old key with ssh-keygen -R, else someone may be in between"
+            f"{target}: the host key CHANGED: found {watch.refused}, known hosts say {wanted}; if the device "
+            "was set up anew, remove its old key with ssh-keygen -R, else someone may be in between"
         )
     if watch.refused:
         return ShipError(

@@ -1,0 +1,188 @@
+"""Deploying to a folder of this machine: the whole flow without SSH."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from shipping_fakes import FAKE_RUNTIME, fake_options, make_bundle
+
+from edge_runtime.contract.errors import BundleError
+from host_tools.ship.deploy import deploy, rollback, status, steps_for
+from host_tools.ship.device import connect
+from host_tools.ship.errors import ShipError
+
+
+def test_a_deployed_release_is_current_and_was_checked_there(tmp_path):
+    root = tmp_path / "device"
+    result = deploy(make_bundle(tmp_path / "bundle"), f"local:{root}", options=fake_options())
+    assert os.readlink(root / "current") == f"releases/{result.release}"
+    assert json.loads(result.check)["ok"]
+    assert result.previous is None
+    assert (root / "current" / "model.onnx").read_bytes() == b"a model"
+    assert list((root / "incoming").iterdir()) == []
+    note = json.loads((root / "current" / "release.json").read_text())
+    assert json.loads(result.check)["site"] == str(root / "runtime" / note["runtime"] / "site")
+
+
+def test_deploying_again_does_nothing(tmp_path):
+    bundle, target = make_bundle(tmp_path / "bundle"), f"local:{tmp_path}/device"
+    deploy(bundle, target, options=fake_options())
+    assert steps_for(bundle, target, options=fake_options()) == []
+    assert deploy(bundle, target, options=fake_options()).bytes_sent == 0
+
+
+def test_another_model_leaves_the_runtime_where_it_is(tmp_path):
+    target = f"local:{tmp_path}/device"
+    deploy(make_bundle(tmp_path / "one"), target, options=fake_options())
+    second = make_bundle(tmp_path / "two", model=b"another model")
+    result = deploy(second, target, options=fake_options())
+    assert result.bytes_sent == sum(f.stat().st_size for f in second.rglob("*") if f.is_file())
+
+
+def test_rollback_goes_back_one_release_at_a_time(tmp_path):
+    target = f"local:{tmp_path}/device"
+    releases = [
+        deploy(make_bundle(tmp_path / str(n), model=bytes([n])), target, options=fake_options()).release
+        for n in range(3)
+    ]
+    assert rollback(target).release == releases[1]
+    assert rollback(target).release == releases[0]
+    assert status(target).current == releases[0]
+    with pytest.raises(ShipError, match="cannot go back"):
+        rollback(target)
+
+
+def test_the_same_bundle_with_another_runtime_is_another_release(tmp_path):
+    bundle, target = make_bundle(tmp_path / "bundle"), f"local:{tmp_path}/device"
+    package = tmp_path / "edge_runtime"
+    package.mkdir()
+    for source in FAKE_RUNTIME.glob("*.py"):
+        (package / source.name).write_bytes(source.read_bytes())
+    old = deploy(bundle, target, options=fake_options())
+    (package / "more.py").write_text("x = 1\n")
+    new = deploy(bundle, target, options=fake_options(runtime_package=package))
+    assert new.release != old.release
+    assert json.loads(rollback(target).check)["site"] == json.loads(old.check)["site"]
+
+
+def test_only_the_last_releases_are_kept(tmp_path):
+    target = f"local:{tmp_path}/device"
+    made = [
+        deploy(make_bundle(tmp_path / str(n), model=bytes([n])), target, options=fake_options(keep=2)).release
+        for n in range(5)
+    ]
+    facts = status(target)
+    assert facts.activations == tuple(made[-3:])
+    assert sorted(facts.releases) == sorted(made[-3:])
+    assert len(facts.runtimes) == 1
+
+
+@pytest.mark.parametrize("trouble", ["fails", "fails_as_current"])
+def test_a_release_that_fails_its_check_leaves_the_previous_one_active(tmp_path, trouble):
+    root, target = tmp_path / "device", f"local:{tmp_path}/device"
+    first = deploy(make_bundle(tmp_path / "good"), target, options=fake_options())
+    bad = make_bundle(tmp_path / "bad", **{trouble: 1.0})
+    with pytest.raises(ShipError, match="beat at 812 expected"):
+        deploy(bad, target, options=fake_options())
+    assert os.readlink(root / "current") == f"releases/{first.release}"
+    third = deploy(make_bundle(tmp_path / "third", model=b"3"), target, options=fake_options())
+    assert status(target).activations == (first.release, third.release)
+
+
+def test_a_first_release_that_fails_leaves_none_active(tmp_path):
+    target = f"local:{tmp_path}/device"
+    with pytest.raises(ShipError, match="no release is active again"):
+        deploy(make_bundle(tmp_path / "bad", fails_as_current=1.0), target, options=fake_options())
+    assert status(target).current is None
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_sent(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle / "model.onnx").write_bytes(b"a mOdel")
+    with pytest.raises(BundleError, match=r"model\.onnx: sha256 is"):
+        deploy(bundle, f"local:{tmp_path}/device", options=fake_options())
+    assert not (tmp_path / "device").exists()
+
+
+def test_a_byte_flipped_on_the_way_is_found_on_arrival(tmp_path):
+    target = f"local:{tmp_path}/device"
+    first = deploy(make_bundle(tmp_path / "one"), target, options=fake_options())
+    second = make_bundle(tmp_path / "two", model=b"another model")
+
+    def flip(text: str, done: int, total: int) -> None:
+        if text.startswith("send release"):
+            (second / "model.onnx").write_bytes(b"another mOdel")
+
+    with pytest.raises(ShipError, match="on arrival"):
+        deploy(second, target, options=fake_options(), progress=flip)
+    assert status(target).current == first.release
+
+
+@pytest.mark.parametrize("place", ["current/model.onnx", "runtime/*/site/edge_runtime/__main__.py"])
+def test_a_byte_flipped_at_rest_is_mended_by_deploying_again(tmp_path, place):
+    bundle, target = make_bundle(tmp_path / "bundle"), f"local:{tmp_path}/device"
+    deploy(bundle, target, options=fake_options())
+    damaged = next((tmp_path / "device").glob(place))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert deploy(bundle, target, options=fake_options()).bytes_sent > 0
+    assert damaged.read_bytes() == whole
+    assert steps_for(bundle, target, options=fake_options()) == []
+
+
+def test_two_deployments_to_one_root_do_not_mix(tmp_path):
+    target = f"local:{tmp_path}/device"
+    bundle = make_bundle(tmp_path / "bundle")
+    with connect(target) as device, device.locked(), pytest.raises(ShipError, match="another deployment"):
+        deploy(bundle, target, options=fake_options())
+    assert deploy(bundle, target, options=fake_options()).release
+
+
+def test_leftovers_of_an_interrupted_deployment_are_removed(tmp_path):
+    target = f"local:{tmp_path}/device"
+    deploy(make_bundle(tmp_path / "one"), target, options=fake_options())
+    left = tmp_path / "device" / "incoming" / "deploy" / "release"
+    left.mkdir(parents=True)
+    (left / "model.onnx.part").write_bytes(b"half a mo")
+    deploy(make_bundle(tmp_path / "two", model=b"2"), target, options=fake_options())
+    assert list((tmp_path / "device" / "incoming").iterdir()) == []
+    assert not list((tmp_path / "device" / "releases").rglob("*.part"))
+
+
+def test_the_shipped_runtime_is_called_with_its_arguments_as_they_are(tmp_path):
+    target = f"local:{tmp_path}/device"
+    deploy(make_bundle(tmp_path / "bundle"), target, options=fake_options())
+    argv = ["bench", "two words", "$HOME; 'quoted'", "--n=3"]
+    with connect(target) as device:
+        done = device.edge_runtime(argv, stdin=[b"fed"])
+    assert json.loads(done.stdout) == {"argv": argv, "stdin": "fed"}
+
+
+def test_files_go_there_and_come_back(tmp_path):
+    data = bytes(range(256)) * 1000
+    (tmp_path / "record").write_bytes(data)
+    with connect(f"local:{tmp_path}/device") as device:
+        assert device.put(tmp_path / "record", "work/record") == len(data)
+        assert device.put(tmp_path / "record", "work/record") == 0
+        assert device.get("work/record", tmp_path / "back") == data
+        with pytest.raises(ShipError, match="No such file"):
+            device.get("work/other")
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_a_call_without_a_release_says_to_deploy_one(tmp_path):
+    with connect(f"local:{tmp_path}/device") as device:
+        done = device.edge_runtime(["info"])
+    assert done.rc == 1
+    assert "deploy one first" in done.last_words
+
+
+def test_no_temporary_file_is_left_beside_what_was_fetched(tmp_path):
+    with connect(f"local:{tmp_path}/device") as device:
+        device.put(b"x", "work/x")
+        device.get("work/x", tmp_path / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "x"]
+    assert sorted(path.name for path in (Path(device.root) / "work").iterdir()) == ["x"]

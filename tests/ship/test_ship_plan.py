@@ -1,0 +1,199 @@
+"""The plan is a pure function: from facts as a device reports them to steps, with no device at all."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+
+from edge_runtime.contract.strict import build
+from host_tools.ship.errors import ShipError
+from host_tools.ship.facts import Facts, ReleaseFacts, RuntimeFacts, gather
+from host_tools.ship.plan import (
+    RESERVE_BYTES,
+    Check,
+    File,
+    MakeRoot,
+    Prune,
+    PushRelease,
+    PushRuntime,
+    Remember,
+    Switch,
+    Tidy,
+    UnpackRuntime,
+    Verify,
+    Wish,
+    plan,
+    require_space,
+)
+from host_tools.ship.transport import NOT_FOUND, Completed
+from host_tools.ship.wheels import platform_of
+
+# As a Raspberry Pi with Debian 12 reports it before its first deployment.
+PI = """{"schema": 1, "executable": "/usr/bin/python3", "python": [3, 11, 2], "implementation": "cpython",
+ "machine": "aarch64", "bits": 64, "libc": "glibc", "libc_version": "2.36", "root": "/home/pi/v",
+ "has_root": false, "free_bytes": 9000000000, "memory_bytes": 1000000000, "releases": {}, "runtimes": {},
+ "current": null, "history": [], "incoming": []}"""
+BARE = build(Facts, json.loads(PI), "facts", ShipError)
+NUMPY = File(name="numpy.whl", sha256="n" * 64, n_bytes=17_000_000, unpacked_bytes=60_000_000)
+RUNTIME = File(name="edge_runtime.zip", sha256="r" * 64, n_bytes=50_000, unpacked_bytes=200_000)
+MODEL = File(name="model.onnx", sha256="m" * 64, n_bytes=15_000)
+MANIFEST = File(name="manifest.json", sha256="j" * 64, n_bytes=4_000)
+WISH = Wish(release="ecg-1", files=(MODEL, MANIFEST), runtime="abc", archives=(NUMPY, RUNTIME))
+
+
+def after(facts: Facts, wish: Wish) -> Facts:
+    """What a device reports when all went well."""
+    release = ReleaseFacts(runtime=wish.runtime, files={f.name: f.sha256 for f in wish.files})
+    runtime = RuntimeFacts(archives={a.sha256: True for a in wish.archives})
+    history = [name for name in facts.activations if name != wish.release][-wish.keep :]
+    return replace(
+        facts,
+        has_root=True,
+        incoming=(),
+        releases={n: facts.releases[n] for n in history} | {wish.release: release},
+        runtimes={facts.releases[n].runtime: facts.runtimes[facts.releases[n].runtime] for n in history}
+        | {wish.runtime: runtime},
+        current=wish.release,
+        history=(*history, wish.release),
+    )
+
+
+def test_a_bare_device_gets_everything():
+    assert plan(BARE, WISH) == [
+        MakeRoot(),
+        PushRuntime(files=(NUMPY, RUNTIME)),
+        UnpackRuntime(runtime="abc", sent=(NUMPY, RUNTIME), reused=()),
+        PushRelease(release="ecg-1", runtime="abc", files=(MODEL, MANIFEST)),
+        Verify(release="ecg-1", files=(MODEL, MANIFEST)),
+        Check(release="ecg-1"),
+        Switch(release="ecg-1", previous=None),
+        Remember(releases=("ecg-1",)),
+    ]
+
+
+def test_nothing_is_left_to_do_after_an_apply():
+    facts = after(BARE, WISH)
+    for n in range(2, 8):
+        assert plan(facts, replace(WISH, release=f"ecg-{n}")) != []
+        facts = after(facts, replace(WISH, release=f"ecg-{n}"))
+        assert plan(facts, replace(WISH, release=f"ecg-{n}")) == []
+
+
+def test_a_new_runtime_reuses_what_the_device_has():
+    newer = replace(RUNTIME, sha256="s" * 64)
+    wish = replace(WISH, release="ecg-2", runtime="def", archives=(NUMPY, newer))
+    steps = plan(after(BARE, WISH), wish)
+    assert steps[0] == PushRuntime(files=(newer,))
+    assert steps[1] == UnpackRuntime(runtime="def", sent=(newer,), reused=(NUMPY,))
+
+
+def test_a_damaged_archive_is_not_reused_but_sent_again():
+    facts = after(BARE, WISH)
+    damaged = replace(facts, runtimes={"abc": RuntimeFacts(archives={"n" * 64: False, "r" * 64: True})})
+    assert plan(damaged, WISH) == [
+        PushRuntime(files=(NUMPY,)),
+        UnpackRuntime(runtime="abc", sent=(NUMPY,), reused=(RUNTIME,)),
+        Check(release="ecg-1"),
+    ]
+
+
+def test_only_the_files_that_a_release_lacks_are_sent():
+    facts = after(BARE, WISH)
+    hashes = {"model.onnx": "x" * 64, "manifest.json": MANIFEST.sha256}
+    damaged = replace(facts, releases={"ecg-1": ReleaseFacts(runtime="abc", files=hashes)})
+    assert plan(damaged, WISH)[0] == PushRelease(release="ecg-1", runtime="abc", files=(MODEL,))
+
+
+def test_a_release_that_never_became_active_is_checked_and_switched_to_without_sending():
+    facts = replace(after(BARE, WISH), current=None, history=())
+    assert plan(facts, WISH) == [
+        Check(release="ecg-1"),
+        Switch(release="ecg-1", previous=None),
+        Remember(releases=("ecg-1",)),
+    ]
+
+
+def test_leftovers_go_first():
+    assert plan(replace(after(BARE, WISH), incoming=("deploy",)), WISH) == [Tidy(names=("deploy",))]
+
+
+def test_what_is_kept_for_nothing_is_removed_last():
+    facts = BARE
+    for n in range(1, 6):
+        facts = after(facts, replace(WISH, release=f"ecg-{n}", runtime=f"run-{n}", keep=9))
+    wish = replace(WISH, release="ecg-6", runtime="run-5", keep=2)
+    steps = plan(facts, wish)
+    assert steps[-2] == Remember(releases=("ecg-4", "ecg-5", "ecg-6"))
+    assert steps[-1] == Prune(releases=("ecg-1", "ecg-2", "ecg-3"), runtimes=("run-1", "run-2", "run-3"))
+
+
+def test_a_switch_that_was_not_noted_is_still_the_newest():
+    facts = after(after(BARE, WISH), replace(WISH, release="ecg-2"))
+    assert replace(facts, history=("ecg-1",)).activations == ("ecg-1", "ecg-2")
+
+
+def test_no_room_is_told_before_anything_is_sent():
+    steps = plan(BARE, WISH)
+    needed = sum(f.n_bytes for f in (*WISH.files, *WISH.archives)) + 60_200_000 + RESERVE_BYTES
+    require_space(replace(BARE, free_bytes=needed), steps, "pi")
+    with pytest.raises(ShipError, match=r"pi: .* MiB free at /home/pi/v; .* MiB wanted"):
+        require_space(replace(BARE, free_bytes=needed - 1), steps, "pi")
+    require_space(replace(BARE, free_bytes=0), [], "pi")
+
+
+def test_every_step_reads_as_one_line():
+    for step in plan(BARE, WISH):
+        assert "\n" not in str(step)
+        assert "(" not in str(step).split(" ")[0]
+
+
+class Machine:
+    """A transport to a machine that has some Pythons."""
+
+    lease_s = 0.0
+
+    def __init__(self, **answers: str) -> None:
+        self.answers = answers
+
+    def run(self, argv, stdin=(), *, timeout_s=None):
+        """See `Transport.run`."""
+        answer = self.answers.get(argv[0].replace(".", "_"))
+        return Completed(NOT_FOUND, b"", b"") if answer is None else Completed(0, answer.encode(), b"")
+
+
+def test_an_old_python3_does_not_hide_a_newer_one():
+    old = '{"schema": 1, "python": [3, 6, 9], "too_old": true}'
+    assert gather(Machine(python3=old, python3_11=PI.replace("\n", "")), "~/v", "pi") == BARE
+
+
+def test_a_device_without_a_fitting_python_is_refused_kindly():
+    old = '{"schema": 1, "python": [3, 6, 9], "too_old": true}'
+    with pytest.raises(ShipError, match=r"python3 is 3\.6\.9; Python >= 3\.10 wanted"):
+        gather(Machine(python3=old), "~/v", "pi")
+    with pytest.raises(ShipError, match="no python3 found"):
+        gather(Machine(), "~/v", "pi")
+    with pytest.raises(ShipError, match="did not answer in JSON"):
+        gather(Machine(python3="Welcome!"), "~/v", "pi")
+
+
+def test_the_facts_script_is_in_the_syntax_of_python_3_6():
+    text = files("host_tools.ship").joinpath("device_facts.py").read_text()
+    tree = ast.parse(text, feature_version=(3, 6))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.NamedExpr)]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"machine": "armv7l", "bits": 32}, "armv7l with a 32-bit Python"),
+        ({"libc": "", "libc_version": ""}, "glibc wanted"),
+        ({"implementation": "pypy"}, "CPython wanted"),
+    ],
+)
+def test_a_machine_that_no_wheel_is_built_for_is_refused(change, words):
+    with pytest.raises(ShipError, match=words):
+        platform_of(replace(BARE, **change), "pi")
