@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -344,3 +345,50 @@ def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert lines[1] == {"name": "ledger", "received": 3, "scored": 2, "dropped": 1, "gap": 0}
     assert len(lines) == 2
+
+
+SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: systemd)")
+@pytest.mark.parametrize("kind", ["--user", "--system"])
+def test_systemd_accepts_the_unit(tmp_path: Path, kind: str) -> None:
+    drop_in = tmp_path / "vitaledge.service.d"
+    drop_in.mkdir()
+    shutil.copy(SYSTEMD / "vitaledge.service", tmp_path)
+    if kind == "--system":
+        shutil.copy(SYSTEMD / "system.conf", drop_in)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", kind, str(tmp_path / "vitaledge.service")],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "vitaledge" in line]
+    assert (done.returncode, complaints) == (0, [])
+
+
+def test_the_unit_starts_the_active_release_with_its_own_runtime(tmp_path: Path) -> None:
+    package = tmp_path / "runtime" / "r1" / "site" / "edge_runtime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:])")
+    release = tmp_path / "releases" / "b1"
+    release.mkdir(parents=True)
+    (release / "release.json").write_text(json.dumps({"schema": 1, "release": "b1", "runtime": "r1"}))
+    (tmp_path / "current").symlink_to("releases/b1")
+    url = "serial:///dev/x?protocol=csv&rate_hz=250"
+    argv = [sys.executable, str(SYSTEMD / "vitaledge-run"), str(tmp_path), url]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        said = process.communicate()[0].split()
+    # The same process, so that systemd's Type=notify hears its main process.
+    assert said == [str(process.pid), "run", str(release), url]
+
+
+def test_the_unit_without_a_release_says_what_to_do(tmp_path: Path) -> None:
+    argv = [sys.executable, str(SYSTEMD / "vitaledge-run"), str(tmp_path), "synthetic:"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "vitaledge deploy" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Protocol, TextIO
 
 from edge_runtime.contract.signal import Ledger, Reading
@@ -33,18 +32,15 @@ class JsonLines:
         if not self.is_open:
             return
         try:
-            self._stream.write(json.dumps(said.to_json(), allow_nan=False) + "\n")
+            self._stream.write(self.line(said) + "\n")
             self._stream.flush()
         except BrokenPipeError:
             self.is_open = False
-            self._let_go()
+
+    def line(self, said: Reading | Ledger) -> str:
+        """One JSON object."""
+        return json.dumps(said.to_json(), allow_nan=False)
 
     def close(self) -> None:
         """Stop writing; the stream stays with whoever opened it."""
         self.is_open = False
-
-    def _let_go(self) -> None:
-        # The interpreter flushes its streams at exit and would complain about the pipe once more.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
