@@ -35,12 +35,12 @@ class ReportError(EdgeError):
 class Probe:
     """State of the machine at one moment; None where it does not say.
 
-    throttled  bits as the board reports them (Raspberry Pi: 0-3 now, 16-19 since boot)
+    throttled  what the board complains of, in words; empty if of nothing
     """
 
     frequency_mhz: float | None = None
     temperature_c: float | None = None
-    throttled: int | None = None
+    throttled: tuple[str, ...] | None = None
     idle_percent: float | None = None
     swap_used_bytes: int | None = None
 

@@ -68,7 +68,7 @@ def probe(p: Probe) -> str:
     known = (
         ("{:.0f} MHz", p.frequency_mhz),
         ("{:.1f} °C", p.temperature_c),
-        ("throttle bits {:#x}", p.throttled),
+        ("throttling: {}", None if p.throttled is None else ", ".join(p.throttled) or "none"),
         ("CPU {:.0f} % idle", p.idle_percent),
         ("{} of swap used", None if p.swap_used_bytes is None else mib(p.swap_used_bytes)),
     )

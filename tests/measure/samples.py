@@ -45,7 +45,7 @@ CONDITIONS = Conditions(
     scenario="SingleStream, closed loop",
     started="2026-01-02T03:04:05+00:00",
     before=Probe(frequency_mhz=1500.0, temperature_c=48.5),
-    after=Probe(throttled=0, idle_percent=96.0, swap_used_bytes=0),
+    after=Probe(throttled=(), idle_percent=96.0, swap_used_bytes=0),
     verdict="VALID",
 )
 

@@ -79,14 +79,27 @@ def test_the_page_contains_the_figures(study):
     found = study.test.intervals()
     for name in ("detection_se", "v_se", "s_f1", "macro_f1"):
         assert f"{100 * found[name].value:.2f}" in text
-    for wanted in ("26.4 kB", "1,900,000", "478 k", "290 x", "ecg-beats-0123456789ab", "55.3 MiB", "48.5 °C"):
+    for wanted in (
+        "26.4 kB",
+        "1,900,000",
+        "478 k",
+        "290 x",
+        "ecg-beats-0123456789ab",
+        "55.3 MiB",
+        "48.5 °C",
+        "throttling: none",
+    ):
         assert wanted in text
     for record in study.test.records:
         assert record.name in text
 
 
 def test_every_figure_of_the_confusion_matrix_is_on_the_page(study):
+    record = study.test.records[0]
+    many = replace(record, counts=tuple(tuple(1111 * n for n in row) for row in record.counts))
+    study = replace(study, test=replace(study.test, records=(many, *study.test.records[1:])))
     text = Page(to_html(study)).text
+    assert study.test.counts.sum(0).max() > 10_000
     for count in study.test.counts.sum(0).ravel():
         assert f"{count:,}" in text
 
