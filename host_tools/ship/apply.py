@@ -33,10 +33,12 @@ class Apply:
     """One run of a plan.
 
     contents  sha256 -> bytes, or the file that holds them, for everything the plan sends
+    active    the current release; a message says which one it is after a failure
     """
 
     device: Device
     contents: dict[str, Path | bytes]
+    active: str | None
     progress: Progress
     check_timeout_s: float = 300.0
     bytes_sent: int = 0
@@ -46,7 +48,13 @@ class Apply:
         """Take all steps; raises ShipError at the first that fails."""
         for number, step in enumerate(steps):
             self.progress(str(step), number, len(steps))
-            self._take(step)
+            try:
+                self._take(step)
+            except ShipError as error:
+                # A switch that fails says itself what is active then.
+                if isinstance(step, Switch):
+                    raise
+                raise type(error)(f"{error}; {self.active or 'no release'} is active there") from error
         self.progress("done", len(steps), len(steps))
 
     def _take(self, step: Step) -> None:
@@ -74,6 +82,7 @@ class Apply:
                 self.check_output = check(self.device, release, self.check_timeout_s)
             case Switch(release=release, previous=previous):
                 self.check_output = switch(self.device, release, previous, self.check_timeout_s)
+                self.active = release
             case Remember(releases=releases):
                 verb("remember", root=root, releases=list(releases))
             case Prune(releases=releases, runtimes=runtimes):
@@ -91,15 +100,18 @@ def check(device: Device, release: str, timeout_s: float) -> str:
 
 def switch(device: Device, release: str, previous: str | None, timeout_s: float) -> str:
     """Make `release` the current one and check it there; if that fails, `previous` is current again."""
-    device.verb("point", root=device.root, release=release)
     try:
+        device.verb("point", root=device.root, release=release)
         return _checked(device, None, f"{device.root}/current", timeout_s)
-    except LinkError:
-        # The release passed its check before the switch, so it is whole and may stay.
-        raise
+    except LinkError as error:
+        # The new one has passed its check before the switch: both are whole.
+        raise LinkError(f"{error}; {previous or 'no release'} or {release} is active there") from error
     except ShipError as error:
-        device.verb("point", root=device.root, release=previous)
-        raise ShipError(f"{error}; {previous or 'no release'} is active again") from error
+        try:
+            device.verb("point", root=device.root, release=previous)
+        except ShipError as second:
+            raise ShipError(f"{error}; {release} could not be switched back: {second}") from error
+        raise ShipError(f"{error}; {previous or 'no release'} is active there") from error
 
 
 def _checked(device: Device, release: str | None, folder: str, timeout_s: float) -> str:

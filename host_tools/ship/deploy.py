@@ -62,7 +62,7 @@ def deploy(
         wish, contents = _wish(bundle, archives, options.keep)
         steps = plan(facts, wish)
         require_space(facts, steps, device.name)
-        work = Apply(device, contents, progress, options.check_timeout_s)
+        work = Apply(device, contents, facts.current, progress, options.check_timeout_s)
         work.run(steps)
     return DeployResult(
         release=wish.release,

@@ -190,10 +190,10 @@ def _open(target: Target, options: ShipOptions) -> Transport:
 
 def _advice(answer: dict[str, object]) -> str:
     if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({answer['error']}); the previous release is active; free some space there"
+        return f"the disk is full ({answer['error']}); free some space there"
     if answer.get("errno") in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"not allowed to write ({answer['error']}); choose a root folder that this user owns"
-    return f"{answer['error']}; the previous release is active"
+    return str(answer["error"])
 
 
 def _told(files: Sequence[tuple[str, str, Path | bytes]], total: int, progress: Progress) -> Iterator[bytes]:

@@ -63,7 +63,9 @@ class PushRuntime:
     files: tuple[File, ...]
 
     def __str__(self) -> str:
-        return f"send the runtime: {', '.join(f.name for f in self.files)} ({_size(self.files)})"
+        return (
+            f"send the runtime: {', '.join(f.name.split('-')[0] for f in self.files)} ({_size(self.files)})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

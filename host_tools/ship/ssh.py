@@ -116,10 +116,7 @@ class SshTransport:
             await asyncio.wait_for(process.wait_closed(), self._options.connect_timeout_s)
 
     def _cut(self) -> LinkError:
-        return LinkError(
-            f"{self._name}: the link was cut; the previous release is active; "
-            "look at the network, then deploy again"
-        )
+        return LinkError(f"{self._name}: the link was cut; look at the network, then try again")
 
     def close(self) -> None:
         """Close the connection, end the thread; the exceptions of stray tasks are consumed."""
