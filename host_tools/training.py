@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -27,16 +28,17 @@ class Schedule:
     bf16: bool = False
 
 
+M = TypeVar("M", bound=nn.Module)
 Progress = Callable[[int, int, float], None]
 
 
 def train(
-    model: nn.Module,
+    model: M,
     batches: Iterator[Batch],
     schedule: Schedule,
     distillation: Distillation | None = None,
     progress: Progress | None = None,
-) -> nn.Module:
+) -> M:
     """Train in place and return the model with the averaged weights, in eval mode.
 
     model   a module of `host_tools.nets.beats`: (x, beat_frame, rhythm) -> detection and class logits

@@ -117,3 +117,4 @@ class Frames:
     start: int
     scores: Float32Array
     t_ns: int = 0
+import scipy

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.assemble import open_pipeline
+from edge_runtime.bench import samples_mv
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EdgeError
 from edge_runtime.contract.signal import AAMI_CLASSES, Block, Ledger, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine
 from host_tools.data.records import EcgRecord
+from host_tools.measure.target import MICROVOLT, microvolts
 from host_tools.measure.score import RecordScore, score_record
 
 BLOCK_S = 1.0
@@ -30,9 +32,10 @@ def stream_record(bundle: Bundle, engine: Engine, record: EcgRecord) -> Streamed
     spec = StreamSpec(rate_hz=record.rate_hz, channels=record.lead_names[:1], simulated=record.simulated)
     pipeline = open_pipeline(bundle, spec, engine)
     size = int(BLOCK_S * record.rate_hz)
+    samples = samples_mv(microvolts(record), MICROVOLT)  # the same numbers a device is sent
     readings: list[Reading] = []
-    for start in range(0, len(record.leads), size):
-        readings += pipeline.feed(Block(start=start, samples=record.leads[start : start + size, :1]))
+    for start in range(0, len(samples), size):
+        readings += pipeline.feed(Block(start=start, samples=samples[start : start + size]))
     readings += pipeline.finish()
     if not pipeline.ledger.is_balanced or pipeline.ledger.received != len(record.leads):
         raise EdgeError(f"record {record.name}: ledger does not balance ({pipeline.ledger})")

@@ -141,6 +141,17 @@ class Student(nn.Module):
         return beat_frame + self.timing.embed_frames < frames
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherShape:
+    """Size of a teacher."""
+
+    channels: int = 160
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 1)
+    embedding: int = 32
+    hidden: int = 64
+    dropout: float = 0.1
+
+
 class TeacherBlock(nn.Module):
     """Residual block with two full convolutions, looking both ways."""
 
@@ -161,32 +172,43 @@ class TeacherBlock(nn.Module):
 class Teacher(nn.Module):
     """Non-causal beat model for two leads, with a memory that reads the beats in both directions."""
 
-    def __init__(self, timing: BeatTiming, channels: int = 160, embedding: int = 32, hidden: int = 64,
-                 dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 1), dropout: float = 0.1) -> None:
+    STEM = 31
+    AROUND = (-4, 0, 5)  # frames around the R peak from which a beat's embedding is read
+
+    def __init__(self, shape: TeacherShape, timing: BeatTiming) -> None:
         super().__init__()
         self.timing = timing
-        k = 31
-        self.stem = nn.Conv1d(2, channels, k, stride=timing.stride, padding=(k - timing.stride) // 2, bias=False)
-        self.stem_norm = nn.BatchNorm1d(channels)
-        self.blocks = nn.ModuleList(TeacherBlock(channels, d, dropout) for d in dilations)
-        self.out = nn.Conv1d(channels, 1 + embedding, 1)
-        self.head = BeatHead(3 * embedding, hidden, bidirectional=True, dropout=dropout)
+        c, padding = shape.channels, (self.STEM - timing.stride) // 2
+        self.stem = nn.Conv1d(2, c, self.STEM, stride=timing.stride, padding=padding, bias=False)
+        self.stem_norm = nn.BatchNorm1d(c)
+        self.blocks = nn.ModuleList(TeacherBlock(c, d, shape.dropout) for d in shape.dilations)
+        self.out = nn.Conv1d(c, 1 + shape.embedding, 1)
+        self.head = BeatHead(
+            len(self.AROUND) * shape.embedding, shape.hidden, bidirectional=True, dropout=shape.dropout
+        )
+
+    def frames(self, x: torch.Tensor) -> torch.Tensor:
+        """Both leads float32 (b, 2, samples) -> detection logit and embedding, (b, 1 + embedding, frames)."""
+        y = F.relu(self.stem_norm(self.stem(x)))
+        for block in self.blocks:
+            y = block(y)
+        return self.out(y).float()
+
+    def classify(self, y: torch.Tensor, beat_frame: torch.Tensor, rhythm: torch.Tensor) -> torch.Tensor:
+        """Class logits (b, beats, 4) of beats at `beat_frame` from the result of `frames`."""
+        around = []
+        for shift in self.AROUND:
+            read = (beat_frame + shift).clamp(0, y.shape[-1] - 1)
+            around.append(torch.gather(y[:, 1:], 2, read[:, None, :].expand(-1, y.shape[1] - 1, -1)))
+        return self.head(torch.cat(around, dim=1).transpose(1, 2), rhythm)
 
     def forward(
         self, x: torch.Tensor, beat_frame: torch.Tensor, rhythm: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As the student's, from both leads: detection logits (b, frames), class logits (b, beats, 4)."""
-        y = F.relu(self.stem_norm(self.stem(x)))
-        for block in self.blocks:
-            y = block(y)
-        y = self.out(y).float()
-        frames = y.shape[-1]
-        around = []
-        for shift in (-4, 0, 5):
-            read = (beat_frame + shift).clamp(0, frames - 1)
-            around.append(torch.gather(y[:, 1:], 2, read[:, None, :].expand(-1, y.shape[1] - 1, -1)))
-        return y[:, 0], self.head(torch.cat(around, dim=1).transpose(1, 2), rhythm)
+        y = self.frames(x)
+        return y[:, 0], self.classify(y, beat_frame, rhythm)
 
     def beat_is_complete(self, beat_frame: torch.Tensor, frames: int) -> torch.Tensor:
         """Whether the chunk holds all that a beat's class depends on; bool (b, beats)."""
-        return beat_frame + 10 < frames
+        return beat_frame + 2 * max(self.AROUND) < frames

@@ -1,0 +1,161 @@
+"""The device's command line: run, replay, bench, check, info."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from edge_runtime import __version__
+from edge_runtime.contract.errors import EdgeError
+
+EXAMPLES = """examples:
+  edge-runtime check BUNDLE
+  edge-runtime replay BUNDLE 'synthetic:?heart_rate=72&pvc=0.05' --json
+  edge-runtime replay BUNDLE 'wfdb:mitdb/100?channel=MLII'
+  edge-runtime run BUNDLE 'serial:///dev/ttyUSB0?protocol=csv&rate_hz=250'
+  edge-runtime bench BUNDLE RECORDS --out report.json
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, act, and turn expected failures into one line and exit code 1."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return int(options.act(options))
+    except EdgeError as error:
+        sys.stderr.write(f"edge-runtime: {error}\n")
+        return 1
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("edge-runtime: interrupted\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-runtime",
+        description="Turn a wearable's samples into readings.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-runtime {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", _run, "read a live source until told to stop; reconnect when it is lost")
+    run.add_argument("source", help="SCHEME:PATH?key=value, see the examples of edge-runtime --help")
+    replay = _command(commands, "replay", _replay, "read a source to its end, as fast as possible")
+    replay.add_argument("source", help="SCHEME:PATH?key=value")
+    bench = _command(commands, "bench", _bench, "replay stored records and measure latency, memory, readings")
+    bench.add_argument("records", type=Path, help="folder with records.json, as `vitaledge bench` sends it")
+    bench.add_argument("--out", type=Path, required=True, help="where to write the report (JSON)")
+    _command(commands, "check", _check, "verify hashes and answer the golden vectors")
+    _command(commands, "info", _info, "what the bundle is and what this machine offers")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, act: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(act=act)
+    command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
+    command.add_argument("--threads", type=int, default=1, help="threads of the inference engine (default 1)")
+    command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    return command
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _stream(options, realtime=True)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    return _stream(options, realtime=False)
+
+
+def _stream(options: argparse.Namespace, *, realtime: bool) -> int:
+    from edge_runtime.assemble import open_engine, open_pipeline
+    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.sensors.source import open_source
+    from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
+    from edge_runtime.sinks.jsonlines import JsonLines
+    from edge_runtime.sinks.text import TextLines
+
+    bundle, engine = open_bundle(options.bundle), open_engine(options.threads)
+    sink = JsonLines(sys.stdout) if options.json else TextLines(sys.stdout)
+    with stop_on_signals() as stop:
+        run_service(
+            lambda: open_source(options.source, realtime=realtime),
+            lambda spec: open_pipeline(bundle, spec, engine),
+            sink,
+            stop=stop,
+            notify=systemd_notifier(),
+        )
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from edge_runtime import bench
+    from edge_runtime.contract.report import to_json
+
+    def progress(name: str, done: int, total: int) -> None:
+        sys.stderr.write(f"{done}/{total} record {name}\n")
+
+    report = bench.measure(options.bundle, options.records, threads=options.threads, progress=progress)
+    options.out.write_text(to_json(report))
+    for found in report.latencies:
+        figures = {"stage": found.stage, "n": found.n, "p50_ns": found.p50_ns, "p95_ns": found.p95_ns}
+        figures |= {"p99_ns": found.p99_ns, "max_ns": found.max_ns}
+        _say(options, figures, "  ".join(f"{k} {v}" for k, v in figures.items()))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edge_runtime.assemble import open_engine
+    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.golden import check
+
+    bundle = open_bundle(options.bundle)
+    engine = open_engine(options.threads)
+    result = check(bundle, engine)
+    verdict = "passed" if result.is_passed else "FAILED"
+    text = (
+        f"{bundle.id}: hashes hold; golden vectors {verdict} on {engine.name} {engine.version}: "
+        f"{result.given} of {result.wanted} beats, largest difference {result.worst_sample} samples, "
+        f"{result.worst_confidence:.2g} confidence"
+    )
+    _say(options, {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)}, text)
+    return 0 if result.is_passed else 1
+
+
+def _info(options: argparse.Namespace) -> int:
+    from edge_runtime import probes
+    from edge_runtime.contract.bundle import open_bundle
+
+    bundle = open_bundle(options.bundle)
+    m = bundle.manifest
+    facts = {
+        "bundle": bundle.id,
+        "task": m.task,
+        "classes": list(m.classes),
+        "lead": m.lead,
+        "hop_s": m.hop_samples / m.conditioning.rate_hz,
+        "delay_s": m.delay_samples / m.conditioning.rate_hz,
+        "receptive_field_s": m.receptive_field_samples / m.conditioning.rate_hz,
+        "graphs": {g.name: {"runs": g.runs, "precision": g.precision, "parameters": g.parameters} for g in m.graphs},
+        "trained_on": m.training.records,
+        "simulated": m.training.simulated,
+        "metrics": m.metrics,
+        "machine": asdict(probes.machine()),
+        "state": probes.machine_state().to_json(),
+    }
+    _say(options, facts, "\n".join(f"{k:18} {v}" for k, v in facts.items()))
+    return 0
+
+
+def _say(options: argparse.Namespace, value: dict[str, object], text: str) -> None:
+    sys.stdout.write((json.dumps(value) if options.json else text) + "\n")

@@ -1,0 +1,18 @@
+"""Readings as lines for people."""
+
+from __future__ import annotations
+
+from edge_runtime.contract.signal import Ledger, Reading
+from edge_runtime.sinks.jsonlines import JsonLines
+
+
+class TextLines(JsonLines):
+    """One aligned line a reading; a reader that goes away ends it quietly."""
+
+    def line(self, said: Reading | Ledger) -> str:
+        """A beat as time, class, confidence and quality; the ledger as one sentence."""
+        if isinstance(said, Ledger):
+            return f"{said.received} samples received: {said.scored} scored, {said.dropped} dropped, {said.gap} missing"
+        confidence = "" if said.confidence is None else f"  confidence {said.confidence:.2f}"
+        quality = "" if said.quality is None else f"  quality {said.quality:.2f}"
+        return f"{said.t_s:10.3f} s  {said.name} {said.value or '-'}{confidence}{quality}"

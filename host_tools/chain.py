@@ -1,0 +1,209 @@
+"""The chain of models: teachers, students with and without them, pruned, INT8; every link kept on disk.
+
+A chain that was interrupted goes on where it stopped: finished links lie in the work folder, which belongs to
+one recipe and one data set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from edge_runtime.contract.signal import Float32Array
+from host_tools.compress.prune import prune_channels
+from host_tools.compress.quantize import Scale, calibrate
+from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
+from host_tools.data.premature import ventricular_shapes, with_premature_beats, with_ventricular_beats
+from host_tools.data.records import EcgRecord
+from host_tools.data.sets import DataSet
+from host_tools.export.program import fold
+from host_tools.measure.teacher import soft_labels
+from host_tools.nets.beats import Student, Teacher
+from host_tools.recipe import Recipe
+from host_tools.training import Schedule, train
+
+
+M = TypeVar("M", Teacher, Student)
+
+
+class Ticker(Protocol):
+    """Progress of one long step."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report."""
+
+
+Bar = Callable[[str], AbstractContextManager[Ticker]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Models:
+    """What the chain made.
+
+    alone, distilled  one student per seed, in the recipe's order
+    """
+
+    teachers: tuple[Teacher, ...]
+    alone: tuple[Student, ...]
+    distilled: tuple[Student, ...]
+    pruned: Student
+    scales: dict[str, Scale]
+
+
+class Chain:
+    """Makes the models of one recipe, on the GPU where there is one."""
+
+    def __init__(self, recipe: Recipe, data: DataSet, work: Path, bar: Bar) -> None:
+        self._recipe, self._data, self._work, self._bar = recipe, data, work, bar
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._records: list[ConditionedRecord] = []
+        work.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """Records the models learn from."""
+        split = self._data.split
+        held = self._recipe.data.hold_out == "validation"
+        return split.train if held else (*split.train, *split.validation)
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """Records the models are tested on."""
+        return self._data.split.validation if self._recipe.data.hold_out == "validation" else self._data.split.test
+
+    def make(self) -> Models:
+        """Run the chain, or what is left of it."""
+        r = self._recipe
+        raw = self._load()
+        teachers = tuple(self._teacher(seed) for seed in r.teacher.seeds)
+        alone = tuple(self._student(seed, distilled=False) for seed in r.student.seeds)
+        self._teach(teachers)
+        distilled = tuple(self._student(seed, distilled=True) for seed in r.student.seeds)
+        pruned = self._pruned(distilled[0], r.student.seeds[0])
+        with self._bar("calibrate INT8 on training records") as tick:
+            scales = calibrate(fold(pruned.trunk), self._calibration(raw), r.quantize)
+            tick(1, 1)
+        return Models(teachers=teachers, alone=alone, distilled=distilled, pruned=pruned, scales=scales)
+
+    def _load(self) -> list[EcgRecord]:
+        """Read, multiply and condition the training records."""
+        r, names = self._recipe, self.train_names
+        with self._bar("load and condition training records") as tick:
+            raw = [self._data.load(name) for name in names]
+            shapes = {record.name: ventricular_shapes(record)[::4] for record in raw}
+            for i, record in enumerate(raw):
+                self._records += [condition(v, r.timing, r.conditioning, s) for v, s in self._variants(record, shapes)]
+                tick(i + 1, len(raw), record.name)
+        return raw
+
+    def _variants(
+        self, record: EcgRecord, shapes: dict[str, list[np.ndarray]]
+    ) -> Iterator[tuple[EcgRecord, float]]:
+        """The record at the recipe's speeds, and copies with artificial premature beats at speeds in between."""
+        data = self._recipe.data
+        for stretch in data.stretches:
+            yield record, stretch
+        number = list(self.train_names).index(record.name)
+        for i in range(data.atrial):
+            rng = np.random.default_rng([number, i, 0])
+            yield with_premature_beats(record, rng), float(rng.uniform(min(data.stretches), max(data.stretches)))
+        others = [s for name, pieces in shapes.items() if name != record.name for s in pieces]
+        for i in range(data.ventricular if others else 0):
+            rng = np.random.default_rng([number, i, 1])
+            changed = with_ventricular_beats(record, others, rng)
+            yield changed, float(rng.uniform(min(data.stretches), max(data.stretches)))
+
+    def _calibration(self, raw: Sequence[EcgRecord]) -> list[Float32Array]:
+        """The middle of each training record, conditioned."""
+        r = self._recipe
+        n = int(r.data.calibration_s * r.conditioning.rate_hz)
+        signals = []
+        for record in raw:
+            x = condition(record, r.timing, r.conditioning).x[:, 0]
+            middle = max(0, (len(x) - n) // 2)
+            signals.append(np.ascontiguousarray(x[middle : middle + n]))
+        return signals
+
+    def _teacher(self, seed: int) -> Teacher:
+        part = self._recipe.teacher
+        torch.manual_seed(seed)
+        model = Teacher(part.shape, self._recipe.timing)
+        sampler = self._sampler(part.sampling, 1000 + seed)
+        return self._trained(model, f"teacher-{seed}", f"train teacher (seed {seed})", part.schedule, sampler)
+
+    def _student(self, seed: int, *, distilled: bool) -> Student:
+        part = self._recipe.student
+        torch.manual_seed(seed)
+        model = Student(part.shape, self._recipe.timing, part.dropout)
+        name, words = ("distilled", "distil student") if distilled else ("alone", "train student alone")
+        sampler = self._sampler(part.sampling, 2000 + seed)
+        return self._trained(
+            model, f"{name}-{seed}", f"{words} (seed {seed})", part.schedule, sampler, distilled=distilled
+        )
+
+    def _pruned(self, student: Student, seed: int) -> Student:
+        part = self._recipe.prune
+        torch.manual_seed(seed)
+        model = prune_channels(student.cpu(), part.channels)
+        sampler = self._sampler(self._recipe.student.sampling, 3000 + seed)
+        text = f"prune to {part.channels} channels and fine-tune"
+        return self._trained(model, f"pruned-{seed}", text, part.schedule, sampler, distilled=True)
+
+    def _sampler(self, sampling: Sampling, seed: int) -> ChunkSampler:
+        r = self._recipe
+        return ChunkSampler(self._records, r.timing, r.conditioning.rate_hz, sampling, seed)
+
+    def _trained(
+        self,
+        model: M,
+        name: str,
+        text: str,
+        schedule: Schedule,
+        sampler: ChunkSampler,
+        *,
+        distilled: bool = False,
+    ) -> M:
+        """Train, or take what an earlier run left."""
+        place = self._work / f"{name}.pt"
+        with self._bar(text) as tick:
+            if place.exists():
+                model.load_state_dict(torch.load(place, weights_only=True))
+                tick(1, 1, "already done")
+                return model.eval()
+            how = self._recipe.distill if distilled else None
+            schedule = replace(schedule, bf16=schedule.bf16 and has_fast_bf16())
+            model = train(
+                model.to(self._device),
+                iter(sampler),
+                schedule,
+                how,
+                lambda done, total, loss: tick(done, total, f"loss {loss:.3f}"),
+            ).cpu()
+            draft = place.with_suffix(".new")
+            torch.save(model.state_dict(), draft)
+            os.replace(draft, place)
+        return model.eval()
+
+    def _teach(self, teachers: Sequence[Teacher]) -> None:
+        """Store the teachers' soft labels with every training record."""
+        for teacher in teachers:
+            teacher.to(self._device)
+        with self._bar("teachers label the training records") as tick:
+            for i, record in enumerate(self._records):
+                self._records[i] = with_teacher(record, *soft_labels(teachers, record))
+                tick(i + 1, len(self._records), record.name)
+        for teacher in teachers:
+            teacher.cpu()
+
+
+def has_fast_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 natively; elsewhere it would be slower than float32."""
+    cpu = torch.cpu.get_capabilities()
+    return torch.cuda.is_available() or bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))

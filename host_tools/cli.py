@@ -1,0 +1,248 @@
+"""The host's command line: demo, run, data, deploy, rollback, status, bench, report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime import __version__
+from edge_runtime.contract.errors import EdgeError
+
+if TYPE_CHECKING:
+    from host_tools.ship.options import ShipOptions
+
+EXAMPLES = """examples:
+  vitaledge demo                                       the main job, here, in a few minutes
+  vitaledge data fetch mitdb --root ~/ecg              download MIT-BIH (asks PhysioNet)
+  vitaledge run ecg-beats                              train, shrink, ship, measure, report
+  vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway
+  vitaledge bench deploy/bundles/ecg-beats ssh://pi@gateway
+  vitaledge report runs/ecg-beats/report.json --out page
+"""
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, act, and turn expected failures into one line and exit code 1."""
+    options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["vitaledge", *(sys.argv[1:] if arguments is None else arguments)])
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return int(options.act(options))
+    except EdgeError as error:
+        sys.stderr.write(f"vitaledge: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("vitaledge: interrupted; run the same command again to go on\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitaledge",
+        description="Distill, shrink and ship health models to gateways, and prove them there.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vitaledge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "the main job with a short recipe")
+    _study_options(demo, "runs/demo")
+    run = _command(commands, "run", _run, "the main job with a recipe of your own")
+    run.add_argument("recipe", type=Path, help="TOML file, or the name of a recipe that comes with vitaledge")
+    _study_options(run, None)
+
+    data = _command(commands, "data", _fetch, "download a data set from its original source")
+    data.add_argument("verb", choices=["fetch"])
+    data.add_argument("set", choices=["mitdb"])
+    data.add_argument("--root", type=Path, help="data root (default: VITALEDGE_DATA)")
+
+    deploy = _command(commands, "deploy", _deploy, "ship a bundle and its runtime, check it there, make it current")
+    deploy.add_argument("bundle", type=Path)
+    _target_options(deploy)
+    deploy.add_argument("--plan", action="store_true", help="only say what would be done")
+    rollback = _command(commands, "rollback", _rollback, "make the previous release current again")
+    _target_options(rollback)
+    rollback.add_argument("--to", help="a release's name (default: the one before)")
+    status = _command(commands, "status", _status, "what a target has")
+    _target_options(status)
+
+    bench = _command(commands, "bench", _bench, "deploy, replay labelled records on the target, bring figures back")
+    bench.add_argument("bundle", type=Path)
+    _target_options(bench)
+    bench.add_argument("--data", choices=["mitdb", "simulated"], help="default: mitdb if VITALEDGE_DATA is set")
+    bench.add_argument("--records", nargs="+", help="record names (default: the test split)")
+    bench.add_argument("--threads", type=int, default=1)
+    bench.add_argument("--out", type=Path, default=Path("bench.json"), help="the device's report (JSON)")
+
+    report = _command(commands, "report", _report, "write report.json and report.html from a study")
+    report.add_argument("study", type=Path, help="report.json of a run")
+    report.add_argument("--bench", type=Path, help="a bench report of another device, to be shown instead")
+    report.add_argument("--out", type=Path, default=Path("report"), help="folder")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, act: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(act=act)
+    command.add_argument("--json", action="store_true", help="results as JSON on standard output")
+    return command
+
+
+def _study_options(command: argparse.ArgumentParser, out: str | None) -> None:
+    command.add_argument("--out", type=Path, default=None if out is None else Path(out), help="run folder")
+    command.add_argument("--data", choices=["mitdb", "simulated"], help="default: the recipe's, or what there is")
+    _target_options(command, default=True)
+
+
+def _target_options(command: argparse.ArgumentParser, *, default: bool = False) -> None:
+    text = "local:DIR or ssh://user@host:port"
+    if default:
+        command.add_argument("--target", help=f"{text} (default: local: in the run folder)")
+    else:
+        command.add_argument("target", help=text)
+    command.add_argument("--known-hosts", type=Path, help="trusted host keys (default: ~/.ssh/known_hosts)")
+    command.add_argument("--key", type=Path, help="private key (default: agent and ~/.ssh/config)")
+    command.add_argument("--wheels", type=Path, help="folder of wheels for the device, instead of the network")
+
+
+def _ship_options(options: argparse.Namespace) -> ShipOptions:
+    from host_tools.ship.options import ShipOptions
+
+    return ShipOptions(known_hosts=options.known_hosts, key_file=options.key, wheels=options.wheels)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from host_tools.data.sets import data_root
+
+    if options.data is None:
+        options.data = "mitdb" if data_root() is not None else "simulated"
+    options.recipe = RECIPES / "demo.toml"
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from host_tools.bars import console_bars
+    from host_tools.data.sets import data_root
+    from host_tools.measure.report import console_table
+    from host_tools.study import Wish, run_study
+
+    out = options.out or Path("runs") / options.recipe.stem
+    known = RECIPES / f"{options.recipe}.toml"
+    wish = Wish(
+        recipe=known if known.is_file() else options.recipe,
+        out=out,
+        target=options.target or f"local:{(out / 'target').resolve()}",
+        command=options.command_line,
+        data_root=data_root(),
+        data=options.data,
+        ship=_ship_options(options),
+    )
+    done = run_study(wish, console_bars())
+    if options.json:
+        summary = {
+            "report_html": str(done.report_html),
+            "report_json": str(done.report_json),
+            "bundle": str(done.bundle.path),
+            "bundle_id": done.bundle.id,
+            "simulated": done.report.simulated,
+            "seconds": round(done.seconds, 1),
+            "requirements": [{**asdict(r), "verdict": r.verdict} for r in done.report.requirements],
+        }
+        sys.stdout.write(json.dumps(summary) + "\n")
+        return 0
+    console = Console()
+    console.print(console_table(done.report))
+    console.print(f"bundle  {done.bundle.path}  ({done.bundle.id})", soft_wrap=True)
+    console.print(f"report  {done.report_html}  ({done.seconds:.0f} s)", soft_wrap=True)
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from host_tools.bars import console_bars
+    from host_tools.data.fetch import fetch_mitdb
+    from host_tools.data.sets import ROOT_VARIABLE, data_root
+
+    root = options.root or data_root()
+    if root is None:
+        raise EdgeError(f"no data root; give --root DIR or set {ROOT_VARIABLE}")
+    with console_bars()("download mitdb") as tick:
+        fetch_mitdb(root, lambda name, done, total: tick(done, total, name))
+    _say(options, {"root": str(root)}, f"mitdb is complete in {root}; export {ROOT_VARIABLE}={root}")
+    return 0
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from host_tools.bars import console_bars
+    from host_tools.ship.deploy import deploy, steps_for
+
+    ship = _ship_options(options)
+    if options.plan:
+        steps = [str(step) for step in steps_for(options.bundle, options.target, options=ship)]
+        _say(options, {"steps": steps}, "\n".join(steps) or "nothing to do")
+        return 0
+    with console_bars()(f"deploy to {options.target}") as tick:
+        done = deploy(options.bundle, options.target, options=ship, progress=lambda t, d, n: tick(d, n, t))
+    text = (
+        f"{done.release} is active on {options.target}: {len(done.steps)} steps, "
+        f"{done.bytes_sent} bytes sent, {done.seconds:.1f} s"
+    )
+    _say(options, asdict(done), text)
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from host_tools.ship.deploy import rollback
+
+    done = rollback(options.target, to=options.to, options=_ship_options(options))
+    _say(options, asdict(done), f"{done.release} is active again on {options.target} (was {done.previous})")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from host_tools.ship.deploy import status
+
+    facts = asdict(status(options.target, options=_ship_options(options)))
+    _say(options, facts, "\n".join(f"{k:14} {v}" for k, v in facts.items()))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from host_tools.bars import console_bars
+    from host_tools.bench import bench_bundle
+
+    with console_bars()(f"bench on {options.target}") as tick:
+        result = bench_bundle(
+            options.bundle,
+            options.target,
+            data=options.data,
+            names=options.records,
+            threads=options.threads,
+            ship=_ship_options(options),
+            out=options.out,
+            progress=lambda text, done, total: tick(done, total, text),
+        )
+    _say(options, result.to_json(), result.to_text())
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from host_tools.measure.report import rewrite_report
+
+    data, html = rewrite_report(options.study, options.bench, options.out)
+    _say(options, {"report_json": str(data), "report_html": str(html)}, f"report  {html}")
+    return 0
+
+
+def _say(options: argparse.Namespace, value: object, text: str) -> None:
+    sys.stdout.write((json.dumps(value) if options.json else text) + "\n")

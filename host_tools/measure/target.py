@@ -1,0 +1,93 @@
+"""The bench on a target: labelled records there as plain arrays, the device's report back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.bench import RECORDS, RECORDS_SCHEMA, StoredRecord, StoredRecords
+from edge_runtime.contract.errors import EdgeError
+from edge_runtime.contract.report import BenchReport, from_json
+from host_tools.data.records import EcgRecord
+from host_tools.ship.device import Device
+
+MICROVOLT = 0.001  # mV
+Progress = Callable[[str, int, int], None]
+
+
+def store_records(records: Sequence[EcgRecord], folder: Path) -> None:
+    """Write the first lead of each record as int16 microvolts, and `records.json`; labels stay on the host."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for record in records:
+        np.save(folder / f"{record.name}.npy", microvolts(record))
+        entries.append(
+            StoredRecord(
+                name=record.name,
+                file=f"{record.name}.npy",
+                rate_hz=record.rate_hz,
+                scale=MICROVOLT,
+                channel=record.lead_names[0],
+            )
+        )
+    stored = StoredRecords(
+        schema=RECORDS_SCHEMA, simulated=any(r.simulated for r in records), records=tuple(entries)
+    )
+    (folder / RECORDS).write_text(json.dumps(asdict(stored)))
+
+
+def microvolts(record: EcgRecord) -> np.ndarray:
+    """The lead the student sees, int16 (n,)."""
+    return np.clip(np.rint(record.leads[:, 0] / MICROVOLT), -32768, 32767).astype(np.int16)
+
+
+def bench_here(bundle: Path, records: Sequence[EcgRecord], *, threads: int = 1) -> BenchReport:
+    """Measure on this machine with this installation, in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="vitaledge-bench-") as folder:
+        store_records(records, Path(folder))
+        out = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "edge_runtime", "bench", str(bundle), folder, "--out", str(out)]
+        done = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EdgeError(f"bench on this machine failed: {_last_line(done.stderr)}")
+        return from_json(out.read_text(), "bench on this machine")
+
+
+def bench_on(
+    device: Device,
+    records: Sequence[EcgRecord],
+    *,
+    threads: int = 1,
+    progress: Progress = lambda text, done, total: None,
+) -> BenchReport:
+    """Measure the target's current release there; records that it already holds are not sent again."""
+    with tempfile.TemporaryDirectory(prefix="vitaledge-bench-") as folder:
+        store_records(records, Path(folder))
+        files = sorted(Path(folder).iterdir())
+        key = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:12]
+        for i, file in enumerate(files):
+            device.put(file, f"work/records-{key}/{file.name}")
+            progress(f"sending {file.name}", i + 1, len(files))
+    report = f"work/report-{key}.json"
+    progress("measuring on the device", 0, 1)
+    done = device.edge_runtime(
+        ["bench", device.path("current"), device.path(f"work/records-{key}"), "--out", device.path(report)]
+        + ["--threads", str(threads)]
+    )
+    if done.rc != 0:
+        raise EdgeError(f"{device.name}: bench failed there: {_last_line(done.last_words)}")
+    progress("measuring on the device", 1, 1)
+    return from_json(device.get(report).decode(), f"{device.name}: report")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
