@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from shipping_fakes import fake_options
+from shipping_fakes import fake_options, free_port, make_key
 
 from host_tools.ship.options import ShipOptions
 
@@ -129,14 +129,3 @@ def _running(folder: Path, port: int) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-
-
-def make_key(path: Path) -> None:
-    """An ed25519 key pair without a passphrase."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

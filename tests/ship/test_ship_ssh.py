@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import free_port, make_key
-from shipping_fakes import FAKE_RUNTIME, Proxy, make_bundle
+from shipping_fakes import FAKE_RUNTIME, Proxy, free_port, make_bundle, make_key
 
 from host_tools.ship.deploy import deploy, rollback, status
 from host_tools.ship.device import connect
