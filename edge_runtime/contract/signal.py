@@ -117,4 +117,3 @@ class Frames:
     start: int
     scores: Float32Array
     t_ns: int = 0
-import scipy

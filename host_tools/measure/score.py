@@ -99,10 +99,10 @@ def score_record(
     d_class = _classes(detected_classes, len(d), f"{name}: detected")
     spans = np.asarray(masked, np.float64).reshape(-1, 2)
     # 1e-6 samples: 0.150 s * 360 Hz is a little less than 54 in floating point.
-    matched = match(r, d, tolerance_s * rate_hz / 4)
+    matched = match(r, d, tolerance_s * rate_hz + 1e-6)
     r_counts, d_counts = ~_inside(r, spans), ~_inside(d, spans)
     pairs = matched[r_counts[matched[:, 0]]]
-    missed = np.setdiff1d(np.arange(len(r)), matched[:, 0])
+    missed = np.setdiff1d(np.flatnonzero(r_counts), matched[:, 0])
     extra = np.setdiff1d(np.flatnonzero(d_counts), matched[:, 1])
     counts = np.zeros((N_CLASSES + 1, N_CLASSES + 1), np.int64)
     np.add.at(counts, (r_class[pairs[:, 0]], d_class[pairs[:, 1]]), 1)
