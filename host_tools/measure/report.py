@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.contract.report import BenchReport, ReportError
+from edge_runtime.contract.report import from_json as bench_from_json
 from host_tools.measure.cells import interval, limit, with_unit
+from host_tools.measure.requirements import EQUALITY
 from host_tools.measure.sections import PILLS, to_html
-from host_tools.measure.study import StudyReport, to_json
+from host_tools.measure.study import StudyReport, from_json, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +24,47 @@ def write_report(report: StudyReport, out_dir: Path) -> tuple[Path, Path]:
     data.write_text(to_json(report), encoding="utf-8")
     html.write_text(to_html(report), encoding="utf-8")
     return data, html
+
+
+def rewrite_report(study: Path, bench: Path | None, out_dir: Path) -> tuple[Path, Path]:
+    """Write the report of a study again; with `bench`, time and memory are those of that device.
+
+    study  report.json of a run
+    bench  what another device brought back for the same bundle
+    Raises ReportError if a file cannot be read, is newer than this program, or is about another bundle.
+    """
+    report = from_json(_text(study), str(study))
+    if bench is not None:
+        report = _on_another_device(report, bench_from_json(_text(bench), str(bench)))
+    return write_report(report, out_dir)
+
+
+def _on_another_device(report: StudyReport, bench: BenchReport) -> StudyReport:
+    bundles = report.device_conditions.bundle_id, bench.conditions.bundle_id
+    if bundles[0] != bundles[1]:
+        raise ReportError(f"the study is about bundle {bundles[0]}, the bench about {bundles[1]}; one wanted")
+    places = report.device_conditions.board, bench.conditions.board
+    return replace(
+        report,
+        requirements=tuple(
+            replace(r, value=None, note="") if r.name == EQUALITY else r for r in report.requirements
+        ),
+        device_conditions=bench.conditions,
+        device_latencies=bench.latencies,
+        device_overhead_ns=bench.overhead_ns,
+        device_memory=bench.memory,
+        device_cold_start=bench.cold_start,
+        device_real_time_factor=bench.real_time_factor,
+        against_host=None,
+        notes=(*report.notes, f"Accuracy was measured on {places[0]}; time and memory are of {places[1]}."),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: cannot be read ({error}); a JSON report wanted") from error
 
 
 def console_table(report: StudyReport) -> Table:

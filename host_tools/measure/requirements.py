@@ -11,6 +11,7 @@ from host_tools.measure.study import Accuracy, HostAgainstDevice, Requirement, S
 
 # One patient of the test set holds three quarters of its S beats, so S is told with and without this record.
 MOST_S_BEATS = "232"
+EQUALITY = "beats printed by the device equal to the host's"
 
 
 def ecg_requirements(
@@ -136,13 +137,12 @@ def _distillation(seeds: Sequence[SeedRun], simulated: bool) -> Requirement:
 
 
 def _equality(found: HostAgainstDevice | None) -> Requirement:
-    name = "beats printed by the device equal to the host's"
     if found is None or found.beats == 0:
-        return Requirement(name=name, unit="%", value=None, floor=100, goal=100)
+        return Requirement(name=EQUALITY, unit="%", value=None, floor=100, goal=100)
     # Only all of them make 100: a rounded share must not hide one beat.
     share = 100.0 if found.is_equal else min(99.99, 100.0 * found.equal_beats / found.beats)
     note = found.first_difference or f"{found.beats} beats in {found.records} records"
-    return Requirement(name=name, unit="%", value=share, floor=100, goal=100, note=note)
+    return Requirement(name=EQUALITY, unit="%", value=share, floor=100, goal=100, note=note)
 
 
 def _percent(found: Interval) -> str:

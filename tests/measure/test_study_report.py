@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from edge_runtime.contract.report import ReportError, latency
+from edge_runtime.contract.report import to_json as bench_to_json
 from host_tools.measure.drawings import disagreements, latency_svg
-from host_tools.measure.report import console_table, write_report
-from host_tools.measure.requirements import ecg_requirements
+from host_tools.measure.report import console_table, rewrite_report, write_report
+from host_tools.measure.requirements import EQUALITY, ecg_requirements
 from host_tools.measure.runs import compare_runs, score_bench
 from host_tools.measure.score import figures
 from host_tools.measure.sections import to_html
@@ -129,6 +130,43 @@ def test_a_study_survives_the_journey(study, tmp_path):
     data, html = write_report(study, tmp_path / "new" / "folder")
     assert from_json(data.read_text("utf-8"), "report.json") == study
     assert html.read_text("utf-8") == to_html(study)
+
+
+def test_a_report_written_again_is_the_same(study, tmp_path):
+    data, html = write_report(study, tmp_path / "run")
+    again = rewrite_report(data, None, tmp_path / "again")
+    assert [p.read_text("utf-8") for p in again] == [p.read_text("utf-8") for p in (data, html)]
+
+
+def test_a_report_can_show_another_device(study, records, tmp_path):
+    data, _ = write_report(study, tmp_path / "run")
+    bench = made_up_bench(records)
+    other = replace(bench, conditions=replace(CONDITIONS, board="Jetson Orin Nano"), overhead_ns=99)
+    (tmp_path / "bench.json").write_text(bench_to_json(other))
+    found = from_json(rewrite_report(data, tmp_path / "bench.json", tmp_path / "o")[0].read_text(), "r")
+    assert found.device_conditions.board == "Jetson Orin Nano"
+    assert found.device_overhead_ns == 99
+    assert found.notes[-1].startswith(
+        "Accuracy was measured on Raspberry Pi 4 Model B; time and memory are of"
+    )
+    # Nobody compared that device's beats with the host's.
+    assert found.against_host is None
+    assert {r.name: r.verdict for r in found.requirements}[EQUALITY] == "not measured"
+
+
+def test_a_report_shows_no_device_that_ran_another_bundle(study, records, tmp_path):
+    data, _ = write_report(study, tmp_path / "run")
+    bench = made_up_bench(records)
+    (tmp_path / "bench.json").write_text(
+        bench_to_json(replace(bench, conditions=replace(CONDITIONS, bundle_id="b")))
+    )
+    with pytest.raises(ReportError, match="the bench about b; one wanted"):
+        rewrite_report(data, tmp_path / "bench.json", tmp_path / "o")
+
+
+def test_a_report_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ReportError, match=r"none\.json: cannot be read"):
+        rewrite_report(tmp_path / "none.json", None, tmp_path)
 
 
 @pytest.mark.parametrize(
