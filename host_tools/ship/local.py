@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from host_tools.ship.errors import ShipError
 from host_tools.ship.transport import NOT_FOUND, Completed
@@ -22,68 +23,52 @@ class LocalTransport:
     ) -> Completed:
         """See `Transport.run`."""
         try:
-            process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=Path.home(),
-            )
+            process = _start(argv)
         except FileNotFoundError:
             return Completed(NOT_FOUND, b"", f"{argv[0]}: not found".encode())
-        feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
-        with process:
-            feeder.start()
+        with process, ThreadPoolExecutor(3) as threads:
+            fed = threads.submit(_feed, process.stdin, stdin)
+            out, err = threads.submit(_read, process.stdout), threads.submit(_read, process.stderr)
             try:
-                out, err = _collect(process, timeout_s)
+                process.wait(timeout_s)
             except subprocess.TimeoutExpired as error:
                 raise ShipError(f"local: {argv[0]} did not end within {timeout_s:g} s") from error
             finally:
                 if process.poll() is None:
                     process.kill()
-                feeder.join()
-        return Completed(process.returncode, out, err)
+            fed.result()
+            return Completed(process.returncode, out.result(), err.result())
 
     @contextlib.contextmanager
     def hold(self, argv: Sequence[str]) -> Iterator[bytes]:
         """See `Transport.hold`; should this process die, the system ends the program's input."""
-        with subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with _start(argv) as process:
             try:
                 yield process.stdout.readline() if process.stdout else b""
             finally:
-                if process.stdin:
-                    process.stdin.close()
-                process.wait()
+                # Ends the program's input; `with` then waits for the program.
+                process.communicate()
 
     def close(self) -> None:
         """Nothing is held open."""
 
 
-def _feed(process: subprocess.Popen[bytes], stdin: Iterable[bytes]) -> None:
-    if process.stdin is None:
+def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, cwd=Path.home())
+
+
+def _feed(pipe: IO[bytes] | None, stdin: Iterable[bytes]) -> None:
+    if pipe is None:
         return
-    # A program that ends early says why through its exit status, not through a broken pipe.
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+    with contextlib.suppress(BrokenPipeError), contextlib.closing(pipe):
         for chunk in stdin:
-            pipe.write(chunk)
+            try:
+                pipe.write(chunk)
+            except BrokenPipeError:
+                # A program that ends early says why through its exit status.
+                return
 
 
-def _collect(process: subprocess.Popen[bytes], timeout_s: float | None) -> tuple[bytes, bytes]:
-    """Everything the program writes, read from both pipes at once, until it ends."""
-    err: list[bytes] = []
-    out: list[bytes] = []
-    readers = [
-        threading.Thread(target=lambda: out.append(process.stdout.read() if process.stdout else b"")),
-        threading.Thread(target=lambda: err.append(process.stderr.read() if process.stderr else b"")),
-    ]
-    for reader in readers:
-        reader.start()
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    finally:
-        for reader in readers:
-            reader.join()
-    return b"".join(out), b"".join(err)
+def _read(pipe: IO[bytes] | None) -> bytes:
+    return pipe.read() if pipe else b""

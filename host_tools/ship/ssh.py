@@ -70,7 +70,9 @@ class SshTransport:
             raise self._cut() from error
         finally:
             feeder.cancel()
-            await asyncio.gather(feeder, return_exceptions=True)
+            fed = await asyncio.gather(feeder, return_exceptions=True)
+        if isinstance(fed[0], Exception):
+            raise fed[0]
         if done.returncode is None:
             raise self._cut()
         return Completed(done.returncode, _bytes(done.stdout), _bytes(done.stderr))
@@ -151,12 +153,17 @@ def _bytes(output: bytes | str | None) -> bytes:
 
 
 async def _feed(process: asyncssh.SSHClientProcess[bytes], stdin: Iterable[bytes]) -> None:
-    # A program that ends early, or a cut link, is told by `process.wait`.
-    with contextlib.suppress(OSError, asyncssh.Error):
+    try:
         for chunk in stdin:
-            process.stdin.write(chunk)
-            await process.stdin.drain()
-        process.stdin.write_eof()
+            try:
+                process.stdin.write(chunk)
+                await process.stdin.drain()
+            except (OSError, asyncssh.Error):
+                # A program that ended early, or a cut link, is told by `process.wait`.
+                return
+    finally:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            process.stdin.write_eof()
 
 
 async def _beat(process: asyncssh.SSHClientProcess[bytes], every_s: float) -> None:

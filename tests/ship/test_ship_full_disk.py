@@ -53,6 +53,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_the_previous_release(small_disk, 
     with pytest.raises(ShipError, match="the disk is full"):
         deploy(second, target, options=fake_options(), progress=fill)
     assert os.readlink(small_disk / "device/current") == f"releases/{first.release}"
+    assert list((small_disk / "device/incoming").rglob("*.part")) == []
     filler.unlink()
     deploy(second, target, options=fake_options())
     assert (small_disk / "device/current/model.onnx").read_bytes() == (second / "model.onnx").read_bytes()

@@ -131,6 +131,13 @@ def test_what_is_kept_for_nothing_is_removed_last():
     assert steps[-1] == Prune(releases=("ecg-1", "ecg-2", "ecg-3"), runtimes=("run-1", "run-2", "run-3"))
 
 
+def test_a_runtime_left_by_an_interrupted_deployment_is_used_and_stays():
+    facts = replace(after(BARE, WISH), releases={}, current=None, history=())
+    steps = plan(facts, WISH)
+    assert isinstance(steps[0], PushRelease)
+    assert not [step for step in steps if isinstance(step, Prune)]
+
+
 def test_a_switch_that_was_not_noted_is_still_the_newest():
     facts = after(after(BARE, WISH), replace(WISH, release="ecg-2"))
     assert replace(facts, history=("ecg-1",)).activations == ("ecg-1", "ecg-2")

@@ -67,6 +67,29 @@ def test_files_and_arguments_travel_as_they_are(gateway, tmp_path):
         assert device.get("work/big file") == BIG
 
 
+@pytest.mark.parametrize("kind", ["local", "ssh"])
+def test_a_source_that_cannot_be_read_to_its_end_is_an_error_and_no_hang(gateway, tmp_path, kind):
+    def source():
+        yield b"half"
+        raise OSError("the stick was pulled out")
+
+    target = f"local:{tmp_path}/device" if kind == "local" else gateway.url()
+    with connect(target, gateway.options()) as device:
+        with pytest.raises(OSError, match="stick"):
+            device.transport.run(["cat"], source())
+        assert device.transport.run(["cat"], [b"whole"]).stdout == b"whole"
+
+
+@pytest.mark.parametrize("kind", ["local", "ssh"])
+def test_a_program_that_ends_early_or_late_is_told_by_its_status(gateway, tmp_path, kind):
+    target = f"local:{tmp_path}/device" if kind == "local" else gateway.url()
+    with connect(target, gateway.options()) as device:
+        assert device.transport.run(["sh", "-c", "exit 3"], [BIG]).rc == 3
+        assert device.transport.run(["no-such-program"]).rc == 127
+        with pytest.raises(ShipError, match=r"did not end within 0\.2 s"):
+            device.transport.run(["sleep", "30"], timeout_s=0.2)
+
+
 def test_an_unknown_host_key_is_refused_and_named(gateway, tmp_path):
     (tmp_path / "none").write_text("")
     message = refused(gateway, tmp_path, known_hosts=tmp_path / "none")
