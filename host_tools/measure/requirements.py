@@ -45,13 +45,15 @@ def ecg_requirements(
         Requirement(
             name="delay from R peak to reading", unit="s", value=delay_s, floor=1.4, goal=1.0, better="lower"
         ),
-        Requirement(name="INT8 model", unit="kB", value=int8_bytes / 1000, floor=60, goal=15, better="lower"),
+        Requirement(
+            name="INT8 model", unit="kB", value=int8_bytes / 1000, floor=60.0, goal=15.0, better="lower"
+        ),
         Requirement(
             name="smaller than the fp32 teacher",
             unit="x",
             value=teacher_bytes / int8_bytes,
-            floor=50,
-            goal=150,
+            floor=50.0,
+            goal=150.0,
         ),
         _distillation(seeds, simulated),
         Requirement(
@@ -60,8 +62,8 @@ def ecg_requirements(
             value=speedup.value if speedup else None,
             low=speedup.low if speedup else None,
             high=speedup.high if speedup else None,
-            floor=8,
-            goal=20,
+            floor=8.0,
+            goal=20.0,
         ),
         _equality(against_host),
     ]
@@ -80,9 +82,9 @@ def _accuracy(test: Accuracy) -> list[Requirement]:
     return [
         _row("beat detection Se", "%", f["detection_se"], 99.7, 99.93, note=f["detection_se"].note),
         _row("beat detection P+", "%", f["detection_ppv"], 99.7, 99.93),
-        _row("ventricular (V) Se", "%", f["v_se"], 85, 94),
-        _row("ventricular (V) P+", "%", f["v_ppv"], 85, 94),
-        _row("supraventricular (S) F1", "%", f["s_f1"], 32, 65, note=note),
+        _row("ventricular (V) Se", "%", f["v_se"], 85.0, 94.0),
+        _row("ventricular (V) P+", "%", f["v_ppv"], 85.0, 94.0),
+        _row("supraventricular (S) F1", "%", f["s_f1"], 32.0, 65.0, note=note),
         _row("macro-F1 (N, S, V)", "%", f["macro_f1"], None, None),
     ]
 
@@ -138,11 +140,11 @@ def _distillation(seeds: Sequence[SeedRun], simulated: bool) -> Requirement:
 
 def _equality(found: HostAgainstDevice | None) -> Requirement:
     if found is None or found.beats == 0:
-        return Requirement(name=EQUALITY, unit="%", value=None, floor=100, goal=100)
+        return Requirement(name=EQUALITY, unit="%", value=None, floor=100.0, goal=100.0)
     # Only all of them make 100: a rounded share must not hide one beat.
     share = 100.0 if found.is_equal else min(99.99, 100.0 * found.equal_beats / found.beats)
     note = found.first_difference or f"{found.beats} beats in {found.records} records"
-    return Requirement(name=EQUALITY, unit="%", value=share, floor=100, goal=100, note=note)
+    return Requirement(name=EQUALITY, unit="%", value=share, floor=100.0, goal=100.0, note=note)
 
 
 def _percent(found: Interval) -> str:
