@@ -11,7 +11,7 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.transport import NOT_FOUND, Transport
 
 OLDEST = (3, 10)
-CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "python3.10")
+CANDIDATES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 SCHEMA = 1
 
 

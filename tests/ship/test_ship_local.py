@@ -55,6 +55,18 @@ def test_rollback_goes_back_one_release_at_a_time(tmp_path):
         rollback(target)
 
 
+def test_rollback_goes_to_a_named_release_and_forgets_what_came_after(tmp_path):
+    target = f"local:{tmp_path}/device"
+    first, *_ = [
+        deploy(make_bundle(tmp_path / str(n), model=bytes([n])), target, options=fake_options()).release
+        for n in range(3)
+    ]
+    with pytest.raises(ShipError, match=f"cannot go back to other; there are: {first}"):
+        rollback(target, to="other")
+    assert rollback(target, to=first).release == first
+    assert status(target).activations == (first,)
+
+
 def test_the_same_bundle_with_another_runtime_is_another_release(tmp_path):
     bundle, target = make_bundle(tmp_path / "bundle"), f"local:{tmp_path}/device"
     package = tmp_path / "edge_runtime"
