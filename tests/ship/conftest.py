@@ -63,9 +63,7 @@ class Gateway:
     def options(self, **changes: object) -> ShipOptions:
         """Options with the right key and known hosts, the fake runtime and no wheels."""
         known = self.known_hosts(self.folder / "known_hosts")
-        return fake_options(
-            **{"known_hosts": known, "key_file": self.folder / "client", "keepalive_s": 0.5, **changes}
-        )
+        return fake_options(**{"known_hosts": known, "key_file": self.folder / "client", "keepalive_s": 0.5, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -41,13 +41,9 @@ def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golde
         classes=("N", "S", "V", "F", "Q"),
         detection_threshold=0.5,
         graphs=(),
-        golden=Golden(
-            file="golden/vectors.npz", rate_hz=360.0, sample_tolerance=1, confidence_tolerance=0.01
-        ),
+        golden=Golden(file="golden/vectors.npz", rate_hz=360.0, sample_tolerance=1, confidence_tolerance=0.01),
         files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
-        training=Training(
-            commit="0" * 40, recipe="r", recipe_sha256="0" * 64, seed=0, records="none", simulated=True
-        ),
+        training=Training(commit="0" * 40, recipe="r", recipe_sha256="0" * 64, seed=0, records="none", simulated=True),
         metrics=metrics,
     )
     (folder / "manifest.json").write_text(to_json(manifest))

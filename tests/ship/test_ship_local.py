@@ -153,6 +153,14 @@ def test_two_deployments_to_one_root_do_not_mix(tmp_path):
     assert deploy(bundle, target, options=fake_options()).release
 
 
+def test_a_lock_whose_owner_is_silent_is_let_go(tmp_path):
+    target = f"local:{tmp_path}/device"
+    with connect(target) as silent, connect(target) as other:
+        silent.transport.lease_s = 0.3
+        with silent.locked(), other.locked():
+            pass
+
+
 def test_leftovers_of_an_interrupted_deployment_are_removed(tmp_path):
     target = f"local:{tmp_path}/device"
     deploy(make_bundle(tmp_path / "one"), target, options=fake_options())

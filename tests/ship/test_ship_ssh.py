@@ -90,6 +90,14 @@ def test_a_program_that_ends_early_or_late_is_told_by_its_status(gateway, tmp_pa
             device.transport.run(["sleep", "30"], timeout_s=0.2)
 
 
+def test_a_lock_lasts_as_long_as_its_owner_shows_life(gateway):
+    url, options = gateway.url(), gateway.options(keepalive_s=0.1)
+    with connect(url, options) as owner, connect(url, options) as other, owner.locked():
+        time.sleep(2 * owner.transport.lease_s)
+        with pytest.raises(ShipError, match="another deployment"), other.locked():
+            pass
+
+
 def test_an_unknown_host_key_is_refused_and_named(gateway, tmp_path):
     (tmp_path / "none").write_text("")
     message = refused(gateway, tmp_path, known_hosts=tmp_path / "none")
@@ -116,9 +124,7 @@ def test_a_host_key_of_another_kind_counts_as_changed(gateway, tmp_path):
 
 def test_a_configuration_without_host_key_checks_turns_nothing_off(gateway, tmp_path, monkeypatch):
     (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "config").write_text(
-        "Host 127.0.0.1\n StrictHostKeyChecking no\n UserKnownHostsFile none\n"
-    )
+    (tmp_path / ".ssh" / "config").write_text("Host 127.0.0.1\n StrictHostKeyChecking no\n UserKnownHostsFile none\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "unknown host key" in refused(gateway, tmp_path, known_hosts=None)
 
