@@ -42,9 +42,7 @@ def open_pipeline(
     score = StreamingTrunk(engine.load(bundle, trunk), trunk, m.hop_samples, m.timing.stride)
     head = HeadCaller(engine.load(bundle, m.graph(HEAD)), m.graph(HEAD))
     picker = BeatPicker(m.timing, m.detection_threshold, head.classify, head.reset)
-    read = EcgReader(
-        picker, SignalQuality(m.conditioning.rate_hz), m.classes, condition.source_position, spec.rate_hz
-    )
+    read = EcgReader(picker, SignalQuality(m.conditioning.rate_hz), m.classes, condition.source_position, spec.rate_hz)
     return Pipeline(
         condition,
         score,

@@ -89,9 +89,7 @@ class TimedEngine:
 
     def load(self, bundle: Bundle, graph: Graph) -> Stepper:
         """Load a graph and time its steps."""
-        return _TimedStepper(
-            self._engine.load(bundle, graph), self.step_ns.setdefault(graph.name, []), self._clock
-        )
+        return _TimedStepper(self._engine.load(bundle, graph), self.step_ns.setdefault(graph.name, []), self._clock)
 
 
 class _TimedStepper:
@@ -151,7 +149,9 @@ def measure(
         latencies=tuple(latencies),
         overhead_ns=_overhead_ns(clock),
         memory=Memory(
-            baseline_rss_bytes=baseline.rss_bytes, peak_rss_bytes=used.peak_rss_bytes, pss_bytes=used.pss_bytes
+            baseline_rss_bytes=baseline.rss_bytes,
+            peak_rss_bytes=used.peak_rss_bytes,
+            pss_bytes=used.pss_bytes,
         ),
         cold_start=ColdStart(
             import_ms=round(import_ms, 1), load_ms=(loaded - begun) / 1e6, first_inference_ms=first_ns / 1e6

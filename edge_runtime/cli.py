@@ -9,10 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXAMPLES = """examples:
   edge-runtime check BUNDLE
   edge-runtime replay BUNDLE 'synthetic:?heart_rate=72&pvc=0.05' --json
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, name: str, act: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+def _command(commands: Commands, name: str, act: object, text: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.set_defaults(act=act)
     command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
@@ -128,7 +130,11 @@ def _check(options: argparse.Namespace) -> int:
         f"{result.given} of {result.wanted} beats, largest difference {result.worst_sample} samples, "
         f"{result.worst_confidence:.2g} confidence"
     )
-    _say(options, {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)}, text)
+    _say(
+        options,
+        {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)},
+        text,
+    )
     return 0 if result.is_passed else 1
 
 

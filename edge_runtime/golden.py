@@ -61,7 +61,12 @@ def check(bundle: Bundle, engine: Engine) -> GoldenResult:
     n_wanted, n_given = len(wanted["sample"]), len(given["sample"])
     if n_wanted != n_given:
         return GoldenResult(
-            wanted=n_wanted, given=n_given, worst_sample=-1, worst_confidence=1.0, is_equal=False, is_passed=False
+            wanted=n_wanted,
+            given=n_given,
+            worst_sample=-1,
+            worst_confidence=1.0,
+            is_equal=False,
+            is_passed=False,
         )
     sample = int(np.abs(wanted["sample"] - given["sample"]).max(initial=0))
     confidence = float(np.abs(wanted["confidence"] - given["confidence"]).max(initial=0.0))
@@ -72,7 +77,5 @@ def check(bundle: Bundle, engine: Engine) -> GoldenResult:
         worst_sample=sample,
         worst_confidence=confidence,
         is_equal=same_labels and sample == 0 and confidence == 0.0,
-        is_passed=same_labels
-        and sample <= m.golden.sample_tolerance
-        and confidence <= m.golden.confidence_tolerance,
+        is_passed=same_labels and sample <= m.golden.sample_tolerance and confidence <= m.golden.confidence_tolerance,
     )

@@ -73,9 +73,7 @@ def memory(pid: int | str = "self", root: Path = ROOT) -> Memory:
 
 def machine(root: Path = ROOT) -> Machine:
     """Board, CPU and memory of this machine."""
-    return Machine(
-        board=board_name(root), cpu=cpu_name(root), cpus=_n_cpus(root), memory_bytes=_memory_bytes(root)
-    )
+    return Machine(board=board_name(root), cpu=cpu_name(root), cpus=_n_cpus(root), memory_bytes=_memory_bytes(root))
 
 
 def machine_state(root: Path = ROOT) -> MachineState:

@@ -64,7 +64,9 @@ class Benched:
             f"first inference {cold.first_inference_ms:.2f} ms"
         )
         lines += [f"  {k:14} {_percent(v)}" for k, v in self.figures.items() if k in SHOWN]
-        lines.append(f"  equal to this machine's run: {self.against_host.equal_beats} of {self.against_host.beats} beats")
+        lines.append(
+            f"  equal to this machine's run: {self.against_host.equal_beats} of {self.against_host.beats} beats"
+        )
         lines.append(f"  report {self.file}")
         return "\n".join(lines)
 

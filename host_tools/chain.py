@@ -20,7 +20,7 @@ from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.prune import prune_channels
 from host_tools.compress.quantize import Scale, calibrate
 from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
-from host_tools.data.premature import ventricular_shapes, with_premature_beats, with_ventricular_beats
+from host_tools.data.premature import with_premature_beats
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet
 from host_tools.export.program import fold
@@ -28,7 +28,6 @@ from host_tools.measure.teacher import soft_labels
 from host_tools.nets.beats import Student, Teacher
 from host_tools.recipe import Recipe
 from host_tools.training import Schedule, train
-
 
 M = TypeVar("M", Teacher, Student)
 
@@ -97,28 +96,20 @@ class Chain:
         r, names = self._recipe, self.train_names
         with self._bar("load and condition training records") as tick:
             raw = [self._data.load(name) for name in names]
-            shapes = {record.name: ventricular_shapes(record)[::4] for record in raw}
             for i, record in enumerate(raw):
-                self._records += [condition(v, r.timing, r.conditioning, s) for v, s in self._variants(record, shapes)]
+                self._records += [condition(v, r.timing, r.conditioning, s) for v, s in self._variants(record)]
                 tick(i + 1, len(raw), record.name)
         return raw
 
-    def _variants(
-        self, record: EcgRecord, shapes: dict[str, list[np.ndarray]]
-    ) -> Iterator[tuple[EcgRecord, float]]:
+    def _variants(self, record: EcgRecord) -> Iterator[tuple[EcgRecord, float]]:
         """The record at the recipe's speeds, and copies with artificial premature beats at speeds in between."""
         data = self._recipe.data
         for stretch in data.stretches:
             yield record, stretch
-        number = list(self.train_names).index(record.name)
+        number = self.train_names.index(record.name)
         for i in range(data.atrial):
-            rng = np.random.default_rng([number, i, 0])
+            rng = np.random.default_rng([number, i])
             yield with_premature_beats(record, rng), float(rng.uniform(min(data.stretches), max(data.stretches)))
-        others = [s for name, pieces in shapes.items() if name != record.name for s in pieces]
-        for i in range(data.ventricular if others else 0):
-            rng = np.random.default_rng([number, i, 1])
-            changed = with_ventricular_beats(record, others, rng)
-            yield changed, float(rng.uniform(min(data.stretches), max(data.stretches)))
 
     def _calibration(self, raw: Sequence[EcgRecord]) -> list[Float32Array]:
         """The middle of each training record, conditioned."""

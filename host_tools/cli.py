@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError
@@ -18,6 +18,7 @@ from edge_runtime.contract.errors import EdgeError
 if TYPE_CHECKING:
     from host_tools.ship.options import ShipOptions
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXAMPLES = """examples:
   vitaledge demo                                       the main job, here, in a few minutes
   vitaledge data fetch mitdb --root ~/ecg              download MIT-BIH (asks PhysioNet)
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, name: str, act: object, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+def _command(commands: Commands, name: str, act: object, text: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.set_defaults(act=act)
     command.add_argument("--json", action="store_true", help="results as JSON on standard output")
@@ -177,7 +178,7 @@ def _fetch(options: argparse.Namespace) -> int:
     if root is None:
         raise EdgeError(f"no data root; give --root DIR or set {ROOT_VARIABLE}")
     with console_bars()("download mitdb") as tick:
-        fetch_mitdb(root, lambda name, done, total: tick(done, total, name))
+        fetch_mitdb(root, tick)
     _say(options, {"root": str(root)}, f"mitdb is complete in {root}; export {ROOT_VARIABLE}={root}")
     return 0
 

@@ -30,17 +30,17 @@ SCHEMA = 1
 class DataPart:
     """Records and how they are multiplied.
 
-    hold_out    validate: train without the validation records and test on them; test: train on both, test on DS2
-    stretches   each record is also played at these speeds
-    atrial, ventricular  further copies of each record with artificial premature beats of that kind
-    calibration_s        seconds of each training record that choose the INT8 scales
+    hold_out       validation: train without the validation records and test on them;
+                   test: train on both and test on the test records
+    stretches      each record is also played at these speeds
+    atrial         further copies of each record with artificial premature atrial beats
+    calibration_s  seconds of each training record that choose the INT8 scales
     """
 
     set: Literal["mitdb", "simulated"] = "mitdb"
     hold_out: Literal["validation", "test"] = "test"
     stretches: tuple[float, ...] = (0.93, 1.0, 1.07)
     atrial: int = 1
-    ventricular: int = 0
     calibration_s: float = 120.0
 
 

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -59,8 +60,8 @@ class Wish:
     target: str
     command: str
     data_root: Path | None = None
-    data: str | None = None
-    ship: ShipOptions = ShipOptions()
+    data: Literal["mitdb", "simulated"] | None = None
+    ship: ShipOptions = field(default_factory=ShipOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,7 +341,10 @@ def _commit() -> str:
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here, capture_output=True, text=True, check=False,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:
         return ""

@@ -47,9 +47,7 @@ def train(
     device = next(model.parameters()).device
     average = copy.deepcopy(model).eval()
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, schedule.learning_rate, total_steps=schedule.steps + 1, pct_start=0.2
     )
@@ -72,7 +70,11 @@ def train(
 
 
 def batch_loss(
-    model: nn.Module, batch: Batch, weights: torch.Tensor, frame_loss: float, distillation: Distillation | None
+    model: nn.Module,
+    batch: Batch,
+    weights: torch.Tensor,
+    frame_loss: float,
+    distillation: Distillation | None,
 ) -> torch.Tensor:
     """Weighted sum of the detection loss per frame and the class loss per beat."""
     device = weights.device

@@ -16,8 +16,7 @@ PI = {
     "proc/self/smaps_rollup": "5580000000-7ffd000000 ---p 00000000 00:00 0   [rollup]\n"
     "Rss:               47988 kB\nPss:               41007 kB\nPss_Anon:          33000 kB\n",
     "proc/cpuinfo": "".join(
-        f"processor\t: {i}\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\n"
-        for i in range(4)
+        f"processor\t: {i}\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\n" for i in range(4)
     )
     + "Revision\t: c03114\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
     "proc/meminfo": "MemTotal:        3884392 kB\nMemFree:         2101000 kB\n",
@@ -113,8 +112,6 @@ def test_a_pc_has_its_names_elsewhere(tmp_path: Path) -> None:
 def test_this_process_against_psutil_and_getrusage() -> None:
     found = probes.memory()
     assert found.rss_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
-    assert found.peak_rss_bytes == pytest.approx(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, rel=0.05
-    )
+    assert found.peak_rss_bytes == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, rel=0.05)
     assert found.rss_bytes is not None
     assert found.pss_bytes is None or 0 < found.pss_bytes <= found.rss_bytes * 1.05

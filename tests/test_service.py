@@ -41,9 +41,7 @@ class FakeTime:
 class FakeSource:
     """Blocks of 0.1 s for some seconds, then `end`: an error, or None for the end of the stream."""
 
-    def __init__(
-        self, time: FakeTime, seconds: float, end: SourceError | None, spec: StreamSpec = SPEC
-    ) -> None:
+    def __init__(self, time: FakeTime, seconds: float, end: SourceError | None, spec: StreamSpec = SPEC) -> None:
         self.spec, self.is_closed = spec, False
         self._time, self._n, self._end = time, round(seconds * 10), end
 

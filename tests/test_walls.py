@@ -79,9 +79,7 @@ def is_in(name: str, *packages: str) -> bool:
 def contract_wall(found: Import) -> bool:
     """The contract stands on the standard library and numpy alone."""
     return (
-        found.room in sys.stdlib_module_names
-        or found.room == "numpy"
-        or is_in(found.imported, "edge_runtime.contract")
+        found.room in sys.stdlib_module_names or found.room == "numpy" or is_in(found.imported, "edge_runtime.contract")
     )
 
 
@@ -108,20 +106,14 @@ def pipeline_wall(found: Import) -> bool:
 
 def cli_wall(found: Import) -> bool:
     """Nothing stands on the command line, except what starts it."""
-    return found.importer.name == "__main__.py" or not is_in(
-        found.imported, "edge_runtime.cli", "host_tools.cli"
-    )
+    return found.importer.name == "__main__.py" or not is_in(found.imported, "edge_runtime.cli", "host_tools.cli")
 
 
 def private_wall(found: Import) -> bool:
     """Private names stay in their room."""
     own = found.importer.parts[0]
     parts = [p for p in found.imported.split(".") if not p.startswith("__")]
-    return (
-        found.room not in ("edge_runtime", "host_tools")
-        or found.room == own
-        or not any(p[0] == "_" for p in parts)
-    )
+    return found.room not in ("edge_runtime", "host_tools") or found.room == own or not any(p[0] == "_" for p in parts)
 
 
 def stage_imports() -> list[Import]:
@@ -180,13 +172,10 @@ def test_the_walls_see_what_they_are_for(wall, importer, source):
 
 
 def test_importing_the_runtime_loads_no_inference_or_training_library():
-    names = [
-        ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in (ROOT / "edge_runtime").glob("*.py")
-    ]
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in (ROOT / "edge_runtime").glob("*.py")]
     modules = [n.removesuffix(".__init__") for n in names if not n.endswith("__main__")]
     program = (
-        f"import sys, {', '.join(sorted(modules))}; "
-        f"print(*sorted(set(sys.modules) & set({INFERENCE_AND_TRAINING!r})))"
+        f"import sys, {', '.join(sorted(modules))}; print(*sorted(set(sys.modules) & set({INFERENCE_AND_TRAINING!r})))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True

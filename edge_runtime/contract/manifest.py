@@ -145,13 +145,10 @@ def _check(m: Manifest, where: str) -> None:
             f"{m.conditioning_sha256[:12]}...; install the runtime the bundle was made with"
         )
     if m.hop_samples % m.timing.stride:
-        raise BundleError(
-            f"{where}: hop_samples is {m.hop_samples}; a multiple of {m.timing.stride} wanted"
-        )
+        raise BundleError(f"{where}: hop_samples is {m.hop_samples}; a multiple of {m.timing.stride} wanted")
     if m.delay_samples != m.timing.delay_samples(m.hop_samples):
         raise BundleError(
-            f"{where}: delay_samples is {m.delay_samples}; the timing says "
-            f"{m.timing.delay_samples(m.hop_samples)}"
+            f"{where}: delay_samples is {m.delay_samples}; the timing says {m.timing.delay_samples(m.hop_samples)}"
         )
     for file in [m.golden.file, *(g.file for g in m.graphs)]:
         if file not in m.files:

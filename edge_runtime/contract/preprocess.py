@@ -13,7 +13,7 @@ from itertools import accumulate
 import numpy as np
 
 from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.signal import Block, Float64Array
+from edge_runtime.contract.signal import Block, Float32Array, Float64Array
 
 # Changes whenever the arithmetic below changes, so that the hash in a bundle does too.
 ALGORITHM = "kaiser-sinc-resampler+first-order-highpass/1"
@@ -50,9 +50,7 @@ class Conditioner:
 
     def __init__(self, conditioning: Conditioning, source_rate_hz: float) -> None:
         if not MIN_RATE_HZ <= source_rate_hz <= MAX_RATE_HZ:
-            raise SettingsError(
-                f"stream rate is {source_rate_hz:g} Hz; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} Hz wanted"
-            )
+            raise SettingsError(f"stream rate is {source_rate_hz:g} Hz; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} Hz wanted")
         ratio = (Fraction(conditioning.rate_hz) / Fraction(source_rate_hz)).limit_denominator(4096)
         self._up, self._down = ratio.numerator, ratio.denominator
         self._half = 0 if ratio == 1 else math.ceil(conditioning.half_width_s * source_rate_hz)
@@ -126,12 +124,12 @@ class Conditioner:
         self._tail_start = max(self._tail_start, keep_from)
         yield Block(start=start, samples=self._highpass(y), t_ns=t_ns)
 
-    def _highpass(self, y: Float64Array) -> np.ndarray:
+    def _highpass(self, y: Float64Array) -> Float32Array:
         alpha = self._alpha
         initial = float(y[0]) if math.isnan(self._baseline) else self._baseline
         track = list(accumulate(y.tolist(), lambda b, v: b + alpha * (v - b), initial=initial))
         self._baseline = track[-1]
-        return (y - np.asarray(track[1:])).astype(np.float32).reshape(-1, 1)
+        return np.asarray(y - track[1:], np.float32).reshape(-1, 1)
 
 
 def _kernel_bank(up: int, down: int, half: int) -> Float64Array:

@@ -111,9 +111,7 @@ def latency(stage: str, values_ns: ArrayLike) -> Latency:
     """Summary of the times of one stage; refuses percentiles that the number of calls cannot support."""
     values = np.minimum(np.asarray(values_ns, np.int64).reshape(-1), MAX_NS)
     p = {p: _percentile(values, p) for p in (50, 95, 99)}
-    refused = "; ".join(
-        f"p{p}: {len(values)} calls, {min_calls(p)} wanted" for p, value in p.items() if value is None
-    )
+    refused = "; ".join(f"p{p}: {len(values)} calls, {min_calls(p)} wanted" for p, value in p.items() if value is None)
     return Latency(
         stage=stage,
         n=len(values),

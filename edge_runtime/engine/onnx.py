@@ -38,7 +38,7 @@ class OnnxEngine:
         path = bundle.file(graph.file)
         try:
             session = self._ort.InferenceSession(str(path), options, providers=[self.provider])
-        except Exception as error:  # noqa: BLE001 - the library raises a type per status code, all meaning "refused"
+        except Exception as error:
             raise EngineError(f"{path}: onnxruntime {self.version} refuses it ({error})") from error
         used = session.get_providers()
         if used != [self.provider]:

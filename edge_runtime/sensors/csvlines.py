@@ -149,9 +149,7 @@ class CsvLines:
         """Believe a counter that goes on, or whose line has a checksum, or that the next line confirms."""
         if self._last_count is not None and count == self._last_count:
             self.damaged += 1
-        elif self._has_checksum or (
-            self._last_count is not None and self._ahead(count, self._last_count) == 1
-        ):
+        elif self._has_checksum or (self._last_count is not None and self._ahead(count, self._last_count) == 1):
             self._drop_held()
             self._emit_counted(count, value, t_ns, samples)
         elif self._held is not None and 0 < self._ahead(count, self._held[0]) <= self._rate_hz:

@@ -24,9 +24,7 @@ def parse_options(cls: type[T], query: str, where: str) -> T:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError as error:
-        raise SettingsError(
-            f"{where}: options are {query!r}; key=value&key=value wanted; keys are {keys}"
-        ) from error
+        raise SettingsError(f"{where}: options are {query!r}; key=value&key=value wanted; keys are {keys}") from error
     hints = typing.get_type_hints(cls)
     values: dict[str, object] = {}
     for key, text in pairs:

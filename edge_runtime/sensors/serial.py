@@ -123,9 +123,7 @@ class SerialSource:
         try:
             return bytes(self._port.read(max(1, self._port.in_waiting)))
         except (OSError, TypeError) as error:  # pyserial reads from None where a port went away under it
-            raise SourceLost(
-                f"{self._where}: the port went away ({error}); plug the sensor in again"
-            ) from error
+            raise SourceLost(f"{self._where}: the port went away ({error}); plug the sensor in again") from error
 
     def _decoded(self, chunk: bytes, t_ns: int) -> list[Block]:
         blocks = self.lines.feed(chunk, t_ns)

@@ -253,8 +253,7 @@ class _Patient:
             qrs=tuple(qrs),
             t=_t_wave(t_mv, u(-0.15, 0.25)),
             atrial_p=tuple(
-                (_Wave(-u(0.1, 0.13), u(0.014, 0.02), (u(-1.1, 0.3) * p_mv, u(-0.6, 0.8) * p_mv)),)
-                for _ in range(2)
+                (_Wave(-u(0.1, 0.13), u(0.014, 0.02), (u(-1.1, 0.3) * p_mv, u(-0.6, 0.8) * p_mv)),) for _ in range(2)
             ),
             ventricular=tuple(qrs for qrs, _ in foci),
             ventricular_t=tuple(t for _, t in foci),
@@ -262,9 +261,7 @@ class _Patient:
         )
 
 
-def _ventricular(
-    u: Callable[[float, float], float], sign: float
-) -> tuple[tuple[_Wave, ...], tuple[_Wave, ...]]:
+def _ventricular(u: Callable[[float, float], float], sign: float) -> tuple[tuple[_Wave, ...], tuple[_Wave, ...]]:
     """QRS and T of one ventricular focus: wide, tall, without P, the T wave against the QRS."""
     main, other = sign * u(1.0, 2.0), u(-1.6, 1.6)
     qrs = (

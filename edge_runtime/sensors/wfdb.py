@@ -54,8 +54,7 @@ def _checked(stem: Path) -> Any:
         import wfdb
     except ImportError as error:
         raise SourceError(
-            f"wfdb:{stem}: the wfdb package is not installed here; "
-            "install it, or use npy: with an array of samples"
+            f"wfdb:{stem}: the wfdb package is not installed here; install it, or use npy: with an array of samples"
         ) from error
     header = stem.with_name(stem.name + ".hea")
     if not header.is_file():

@@ -37,7 +37,7 @@ def prune_channels(student: Student, channels: int) -> Student:
         forward_fn=lambda model, x: model(x),
     )
     pruner.step()
-    found = {trunk.stem.out_channels, trunk.out.in_channels, *(b.conv.out_channels for b in trunk.blocks)}
+    found = {m.out_channels for m in trunk.modules() if isinstance(m, torch.nn.Conv1d) and m is not trunk.out}
     if found != {channels}:
         raise SettingsError(f"pruning left layers of {sorted(found)} channels; {channels} wanted")
     pruned.shape = replace(student.shape, channels=channels)

@@ -27,7 +27,7 @@ class Scale:
 
     def quantize(self, x: Float32Array) -> np.ndarray:
         """float32 -> uint8, rounding half to even as the engines do."""
-        return np.clip(np.rint(x / np.float32(self.scale)) + self.zero_point, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(x / np.float32(self.scale)) + self.zero_point, 0, 255), np.uint8)
 
     def dequantize(self, q: np.ndarray) -> Float32Array:
         """uint8 -> float32."""
@@ -42,9 +42,7 @@ class Calibration:
     steps: int = 36
 
 
-def calibrate(
-    program: Program, signals: Sequence[Float32Array], how: Calibration | None = None
-) -> dict[str, Scale]:
+def calibrate(program: Program, signals: Sequence[Float32Array], how: Calibration | None = None) -> dict[str, Scale]:
     """A scale for each tensor, from float32 (samples,) training signals; raises SettingsError if there is none."""
     how = how or Calibration()
     if not signals:

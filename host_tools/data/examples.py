@@ -39,10 +39,12 @@ class ConditionedRecord:
     teacher_frames: Float32Array | None = None
 
 
-def condition(record: EcgRecord, timing: BeatTiming, conditioning: Conditioning, stretch: float = 1.0) -> ConditionedRecord:
+def condition(
+    record: EcgRecord, timing: BeatTiming, conditioning: Conditioning, stretch: float = 1.0
+) -> ConditionedRecord:
     """Run a record through the device's conditioning; `stretch` > 1 plays it slower (augmentation)."""
     rate = record.rate_hz * stretch
-    columns = []
+    columns: list[Float32Array] = []
     for lead in range(2):
         if lead >= record.leads.shape[1]:
             columns.append(np.zeros_like(columns[0]))

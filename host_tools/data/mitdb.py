@@ -13,10 +13,60 @@ import numpy as np
 from edge_runtime.contract.errors import SourceError
 from host_tools.data.records import EcgRecord, Split
 
-DS1 = tuple("101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230".split())
-DS2 = tuple("100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234".split())
+DS1 = tuple(
+    [
+        "101",
+        "106",
+        "108",
+        "109",
+        "112",
+        "114",
+        "115",
+        "116",
+        "118",
+        "119",
+        "122",
+        "124",
+        "201",
+        "203",
+        "205",
+        "207",
+        "208",
+        "209",
+        "215",
+        "220",
+        "223",
+        "230",
+    ]
+)
+DS2 = tuple(
+    [
+        "100",
+        "103",
+        "105",
+        "111",
+        "113",
+        "117",
+        "121",
+        "123",
+        "200",
+        "202",
+        "210",
+        "212",
+        "213",
+        "214",
+        "219",
+        "221",
+        "222",
+        "228",
+        "231",
+        "232",
+        "233",
+        "234",
+    ]
+)
 # Held out of DS1 for choosing between models: every AAMI class occurs on both sides.
-VALIDATION = tuple("114 118 124 203 205 223".split())
+VALIDATION = tuple(["114", "118", "124", "203", "205", "223"])
 # 202 is the same person as 201, which is in DS1.
 SAME_PERSON_AS_TRAINING = ("202",)
 
@@ -59,7 +109,7 @@ def load(root: Path, name: str) -> EcgRecord:
     try:
         record = wfdb.rdrecord(str(stem), physical=False)
         notes = wfdb.rdann(str(stem), "atr")
-    except Exception as error:  # noqa: BLE001 - wfdb raises many types on damaged files; all mean the same here
+    except Exception as error:
         raise SourceError(f"{stem}: cannot be read as a WFDB record ({error})") from error
     _check(record, stem)
     order = [record.sig_name.index(STUDENT_LEAD)]

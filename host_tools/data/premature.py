@@ -1,22 +1,20 @@
-"""Augmentation: premature beats for patients who have few, so that a model does not learn the patients who have many.
+"""Augmentation: premature atrial beats for patients who have few, so that a model does not learn the patients
+who have many.
 
 A premature atrial beat is a normally conducted beat that comes early, with another P wave: normal beats of a
 regular rhythm are moved forward by cutting out part of the preceding diastole, their P waves are changed, and
-they are labelled S. A premature ventricular beat has a shape of its own and leaves the sinus rhythm alone: another
-training patient's ventricular beat, scaled and sometimes inverted, takes the place of a normal beat a little
-before its time.
+they are labelled S.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from host_tools.data.records import EcgRecord
 
-N, S, V = 0, 1, 2
+N, S = 0, 1
 JOINT_S = 0.04  # both sides of a cut are faded into each other over this time
 T_END_S, P_START_S, P_END_S = 0.30, 0.20, 0.06  # after the last R; before the next R
 
@@ -38,9 +36,7 @@ class Premature:
     irregular: float = 0.12
 
 
-def with_premature_beats(
-    record: EcgRecord, rng: np.random.Generator, how: Premature | None = None
-) -> EcgRecord:
+def with_premature_beats(record: EcgRecord, rng: np.random.Generator, how: Premature | None = None) -> EcgRecord:
     """The record with some of its normal beats moved forward and labelled S; shorter by what was cut out."""
     how = how or Premature()
     rate = record.rate_hz
@@ -96,46 +92,3 @@ def _fade(leads: np.ndarray, start: int, cut: int, width: int) -> None:
     share = np.linspace(0.0, 1.0, width)[:, None]
     after = leads[start + cut - width : start + cut]
     leads[start - width : start] = (1 - share) * leads[start - width : start] + share * after
-
-
-BEFORE_R_S, AFTER_R_S = 0.25, 0.45  # what is taken of a ventricular beat
-
-
-def ventricular_shapes(record: EcgRecord) -> list[np.ndarray]:
-    """The record's ventricular beats around their R peaks, float32 (n, 2), zero at both ends."""
-    before, after = int(BEFORE_R_S * record.rate_hz), int(AFTER_R_S * record.rate_hz)
-    shapes = []
-    for r in record.beat_samples[record.beat_classes == V]:
-        piece = record.leads[max(0, r - before) : r + after]
-        if len(piece) == before + after:
-            shapes.append(piece - np.linspace(piece[0], piece[-1], len(piece)))
-    return shapes
-
-
-def with_ventricular_beats(
-    record: EcgRecord, shapes: Sequence[np.ndarray], rng: np.random.Generator, share: float = 0.04
-) -> EcgRecord:
-    """The record with some normal beats replaced by other patients' ventricular beats, labelled V.
-
-    shapes  of records with the same rate and lead names, from `ventricular_shapes`
-    """
-    rate = record.rate_hz
-    before, after, joint = int(BEFORE_R_S * rate), int(AFTER_R_S * rate), int(JOINT_S * rate)
-    leads, samples, classes = record.leads.copy(), record.beat_samples.copy(), record.beat_classes.copy()
-    last = -1
-    for i in _eligible(record, 0.12):
-        if rng.uniform() >= share or i + 1 >= len(samples) or i == last + 1:
-            continue
-        rr = int(samples[i] - samples[i - 1])
-        r = int(samples[i]) - int(rng.uniform(0.08, 0.42) * rr)
-        start, stop = r - before, int(samples[i]) + after
-        if r - samples[i - 1] < 0.3 * rate or stop + joint >= min(samples[i + 1], len(leads)):
-            continue
-        gain = float(rng.uniform(0.5, 1.5) * (-1.0 if rng.uniform() < 0.3 else 1.0))
-        line = np.linspace(leads[start], leads[stop], stop - start).astype(np.float32)
-        shape = shapes[rng.integers(len(shapes))]
-        line[: len(shape)] += gain * shape[: len(line), : line.shape[1]]
-        edge = np.clip(np.arange(stop - start) / joint, 0, 1)[:, None]
-        leads[start:stop] = (1 - edge) * leads[start:stop] + edge * line
-        samples[i], classes[i], last = r, V, i
-    return replace(record, leads=leads, beat_samples=samples, beat_classes=classes)

@@ -32,7 +32,7 @@ def open_data_set(name: str, root: Path | None) -> DataSet:
             name=name,
             title="simulated patients",
             split=simulated.split(),
-            load=lambda record: simulated.load(None, record),
+            load=lambda record: simulated.load(Path(), record),
             is_simulated=True,
         )
     if name != "mitdb":

@@ -56,9 +56,23 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
         node("Softmax", ["z4"], ["p"], axis=1),
     ]
     states = (
-        State(input="t_i", output="t_o", shape=(1, embedding), output_shape=(1, embedding), dtype="float32", initial=0.0),
+        State(
+            input="t_i",
+            output="t_o",
+            shape=(1, embedding),
+            output_shape=(1, embedding),
+            dtype="float32",
+            initial=0.0,
+        ),
         State(input="seen_i", output="seen_o", shape=(1, 1), output_shape=(1, 1), dtype="float32", initial=0.0),
-        State(input="h_i", output="h_o", shape=(1, 1, hidden), output_shape=(1, 1, hidden), dtype="float32", initial=0.0),
+        State(
+            input="h_i",
+            output="h_o",
+            shape=(1, 1, hidden),
+            output_shape=(1, 1, hidden),
+            dtype="float32",
+            initial=0.0,
+        ),
     )
     inputs = (
         Tensor(name="e", shape=(1, embedding), dtype="float32"),
@@ -69,12 +83,21 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
     graph = helper.make_graph(
         nodes,
         "head",
-        [info(n, TensorProto.FLOAT, s) for n, s in [(t.name, t.shape) for t in inputs] + [(s.input, s.shape) for s in states]],
-        [info(n, TensorProto.FLOAT, s) for n, s in [(t.name, t.shape) for t in outputs] + [(s.output, s.shape) for s in states]],
+        [
+            info(n, TensorProto.FLOAT, s)
+            for n, s in [(t.name, t.shape) for t in inputs] + [(s.input, s.shape) for s in states]
+        ],
+        [
+            info(n, TensorProto.FLOAT, s)
+            for n, s in [(t.name, t.shape) for t in outputs] + [(s.output, s.shape) for s in states]
+        ],
         writer.initializers,
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="vitaledge"
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="vitaledge",
     )
     onnx.checker.check_model(model)
     entry = Graph(
@@ -116,5 +139,3 @@ class _Constants:
         names = [self.plain(f"{name}_q", integers), self.plain(f"{name}_s", scale.astype(np.float32))]
         self.nodes.append(helper.make_node("DequantizeLinear", names, [name], axis=axis))
         return name
-
-

@@ -133,9 +133,7 @@ class _Writer:
         domains = [helper.make_opsetid("", OPSET)]
         if any(node.domain for node in self.nodes):
             domains.append(helper.make_opsetid(MICROSOFT, 1))
-        model = helper.make_model(
-            graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="vitaledge"
-        )
+        model = helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="vitaledge")
         onnx.checker.check_model(model)
         entry = Graph(
             name="trunk",

@@ -90,7 +90,13 @@ def pack(
         draft = Bundle(path=folder, manifest=manifest, id="draft")
         parity = verify(student, program, scales, draft, engine, _conditioned(signal_uv, conditioning))
         beats = golden.as_arrays(golden.readings_of(draft, engine, signal_uv, GOLDEN_RATE_HZ), CLASSES)
-        np.savez_compressed(folder / GOLDEN_FILE, signal_uv=signal_uv, **beats)
+        np.savez_compressed(
+            folder / GOLDEN_FILE,
+            signal_uv=signal_uv,
+            sample=beats["sample"],
+            label=beats["label"],
+            confidence=beats["confidence"],
+        )
         manifest = replace(manifest, files={**manifest.files, GOLDEN_FILE: file_sha256(folder / GOLDEN_FILE)})
         (folder / MANIFEST).write_text(to_json(manifest))
         if not golden.check(open_bundle(folder), engine).is_equal:
@@ -116,7 +122,7 @@ def with_metrics(bundle: Bundle, metrics: dict[str, float]) -> Bundle:
 def _golden_signal() -> np.ndarray:
     """A simulated patient with ectopic beats, int16 microvolts: no recording of a person travels in a bundle."""
     ecg = simulate(GOLDEN_S, rate_hz=GOLDEN_RATE_HZ, seed=7, heart_rate_bpm=75, pvc=0.12, pac=0.12, noise_mv=0.02)
-    return np.clip(np.rint(ecg.samples[:, 0] * golden.MICROVOLTS_PER_MV), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(ecg.samples[:, 0] * golden.MICROVOLTS_PER_MV), -32768, 32767), np.int16)
 
 
 def _conditioned(signal_uv: np.ndarray, conditioning: Conditioning) -> Float32Array:

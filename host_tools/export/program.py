@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge_runtime.contract.signal import Float32Array
-from host_tools.nets.beats import Trunk
+from host_tools.nets.beats import CausalBlock, Trunk
 
 INPUT = "x"
 
@@ -86,11 +86,10 @@ class Program:
 
 def fold(trunk: Trunk) -> Program:
     """The trunk in eval mode as a program; names are short because every byte of a file travels."""
-    operators: list[Conv | Add] = [
-        _conv("s", INPUT, trunk.stem, trunk.stem_norm, history=trunk.history, is_relu=True)
-    ]
+    operators: list[Conv | Add] = [_conv("s", INPUT, trunk.stem, trunk.stem_norm, history=trunk.history, is_relu=True)]
     last = "s"
     for i, block in enumerate(trunk.blocks):
+        assert isinstance(block, CausalBlock)
         operators.append(_conv(f"p{i}", last, block.conv, block.norm, history=block.history, is_relu=True))
         if block.is_residual:
             operators.append(Add(name=f"a{i}", left=last, right=f"p{i}"))
@@ -100,7 +99,12 @@ def fold(trunk: Trunk) -> Program:
 
 
 def _conv(
-    name: str, source: str, conv: nn.Conv1d, norm: nn.BatchNorm1d | None, history: int = 0, is_relu: bool = False
+    name: str,
+    source: str,
+    conv: nn.Conv1d,
+    norm: nn.BatchNorm1d | None,
+    history: int = 0,
+    is_relu: bool = False,
 ) -> Conv:
     weight = conv.weight.detach().double()
     bias = torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.detach().double()

@@ -62,7 +62,14 @@ def verify(
     fp32 = _windowed(program, x, None)
     windowed = _require("torch", reference, "ONNX windowed fp32", fp32, FP32_TOLERANCE, size)
     streaming = max(
-        _require("torch", reference, f"ONNX streaming fp32, hop {hop}", _streaming(program, x, hop, None), FP32_TOLERANCE, size)
+        _require(
+            "torch",
+            reference,
+            f"ONNX streaming fp32, hop {hop}",
+            _streaming(program, x, hop, None),
+            FP32_TOLERANCE,
+            size,
+        )
         for hop in HOPS
     )
     wanted, sqnr = reference, None
@@ -71,12 +78,27 @@ def verify(
         wanted, tolerance = _windowed(program, x, scales), 0.0
         sqnr = float(10 * np.log10((reference**2).sum() / ((wanted - reference) ** 2).sum()))
         if sqnr < MIN_INT8_SQNR_DB:
-            raise ParityError(f"INT8 against fp32: {sqnr:.1f} dB signal to error; at least {MIN_INT8_SQNR_DB:g} dB wanted")
+            raise ParityError(
+                f"INT8 against fp32: {sqnr:.1f} dB signal to error; at least {MIN_INT8_SQNR_DB:g} dB wanted"
+            )
         for hop in HOPS:
-            _require("ONNX windowed INT8", wanted, f"ONNX streaming INT8, hop {hop}", _streaming(program, x, hop, scales), 0.0, size)
-    device = _require("ONNX windowed", wanted, f"device engine {engine.name}", _device(bundle, engine, x), tolerance, size)
+            _require(
+                "ONNX windowed INT8",
+                wanted,
+                f"ONNX streaming INT8, hop {hop}",
+                _streaming(program, x, hop, scales),
+                0.0,
+                size,
+            )
+    device = _require(
+        "ONNX windowed", wanted, f"device engine {engine.name}", _device(bundle, engine, x), tolerance, size
+    )
     return Parity(
-        windowed=windowed, streaming=streaming, device=device, head=_verify_head(student, bundle, engine), int8_sqnr_db=sqnr
+        windowed=windowed,
+        streaming=streaming,
+        device=device,
+        head=_verify_head(student, bundle, engine),
+        int8_sqnr_db=sqnr,
     )
 
 
@@ -153,7 +175,14 @@ def _verify_head(student: Student, bundle: Bundle, engine: Engine) -> float:
         path = Path(folder) / plain.file
         path.write_bytes(model.SerializeToString())
         loaded = engine.load(Bundle(path=Path(folder), manifest=bundle.manifest, id=bundle.id), plain)
-        return _require("torch head", wanted, "ONNX head fp32", _head_outputs(loaded, plain, e, rhythm), FP32_TOLERANCE, 1.0)
+        return _require(
+            "torch head",
+            wanted,
+            "ONNX head fp32",
+            _head_outputs(loaded, plain, e, rhythm),
+            FP32_TOLERANCE,
+            1.0,
+        )
 
 
 def _head_outputs(stepper: Any, graph: Graph, e: Float32Array, rhythm: Float32Array) -> Float32Array:
@@ -164,5 +193,3 @@ def _head_outputs(stepper: Any, graph: Graph, e: Float32Array, rhythm: Float32Ar
         stepper.step()
         rows.append(stepper.outputs[graph.outputs[0].name][0].copy())
     return np.array(rows)
-
-

@@ -40,8 +40,7 @@ def strip_svg(strip: Strip) -> str:
         parts.append(_line(left, y(half_mv / 2), WIDTH - right, y(half_mv / 2), colour))
     points = " ".join(f"{x(strip.start + i):.1f},{y(float(v)):.1f}" for i, v in enumerate(y_mv))
     parts.append(
-        f'<polyline points="{points}" fill="none" stroke="var(--ink)" stroke-width="1.3" '
-        'stroke-linejoin="round"/>'
+        f'<polyline points="{points}" fill="none" stroke="var(--ink)" stroke-width="1.3" stroke-linejoin="round"/>'
     )
     wrong_reference, wrong_detected = disagreements(strip)
     for row, marks, wrong in (
@@ -53,9 +52,7 @@ def strip_svg(strip: Strip) -> str:
     for mark in strip.reference:
         parts.append(_line(x(mark.sample), top - 13, x(mark.sample), top - 5, "--soft"))
     for mark in strip.detected:
-        parts.append(
-            _line(x(mark.sample), height - bottom + 4, x(mark.sample), height - bottom + 9, "--soft")
-        )
+        parts.append(_line(x(mark.sample), height - bottom + 4, x(mark.sample), height - bottom + 9, "--soft"))
     parts.append("</svg>")
     return "".join(parts)
 
@@ -65,9 +62,7 @@ def disagreements(strip: Strip) -> tuple[set[Mark], set[Mark]]:
 
     Beats so near to an edge that a partner may lie outside the strip are not blamed.
     """
-    pairs = match(
-        [m.sample for m in strip.reference], [m.sample for m in strip.detected], TOLERANCE_S * strip.rate_hz
-    )
+    pairs = match([m.sample for m in strip.reference], [m.sample for m in strip.detected], TOLERANCE_S * strip.rate_hz)
     agree = [(i, j) for i, j in pairs.tolist() if strip.reference[i].label == strip.detected[j].label]
     margin = TOLERANCE_S * strip.rate_hz
     stop = strip.start + len(strip.signal_mv)
@@ -107,16 +102,13 @@ def latency_svg(latencies: Sequence[Latency]) -> str:
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="latency distribution">']
     for ns in _ticks(low, high):
         parts.append(_line(x(ns), top, x(ns), height - axis, "--line"))
-        parts.append(
-            f'<text x="{x(ns):.1f}" y="{height - axis + 18}" text-anchor="middle">{duration(ns)}</text>'
-        )
+        parts.append(f'<text x="{x(ns):.1f}" y="{height - axis + 18}" text-anchor="middle">{duration(ns)}</text>')
     for i, found in enumerate(shown):
         base = top + row * (i + 1)
         parts.append(_ridge(found, x, base, row - 24, low, high))
         parts.append(_line(left, base, WIDTH - right, base, "--line"))
         parts.append(
-            f'<text x="{left - 14}" y="{base - 20}" text-anchor="end" class="name">'
-            f"{escape(found.stage)}</text>"
+            f'<text x="{left - 14}" y="{base - 20}" text-anchor="end" class="name">{escape(found.stage)}</text>'
         )
         parts.append(f'<text x="{left - 14}" y="{base - 5}" text-anchor="end">n = {found.n:,}</text>')
         parts += _percentiles(found, x, base, row)
@@ -124,9 +116,7 @@ def latency_svg(latencies: Sequence[Latency]) -> str:
     return "".join(parts)
 
 
-def _ridge(
-    found: Latency, x: Callable[[float], float], base: float, tall: float, low: float, high: float
-) -> str:
+def _ridge(found: Latency, x: Callable[[float], float], base: float, tall: float, low: float, high: float) -> str:
     """Histogram over equal steps of log time, as tall as its fullest bin."""
     counts, edges = np.histogram(np.log10(np.maximum(found.values_ns, 1)), bins=120, range=(low, high))
     share = counts / counts.max()

@@ -46,9 +46,7 @@ def _on_another_device(report: StudyReport, bench: BenchReport) -> StudyReport:
     places = report.device_conditions.board, bench.conditions.board
     return replace(
         report,
-        requirements=tuple(
-            replace(r, value=None, note="") if r.name == EQUALITY else r for r in report.requirements
-        ),
+        requirements=tuple(replace(r, value=None, note="") if r.name == EQUALITY else r for r in report.requirements),
         device_conditions=bench.conditions,
         device_latencies=bench.latencies,
         device_overhead_ns=bench.overhead_ns,

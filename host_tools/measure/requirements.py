@@ -36,18 +36,12 @@ def ecg_requirements(
     rows = _accuracy(test)
     if fp32 is not None:
         lost = bootstrap_difference(fp32.counts, test.counts)["macro_f1"]
-        rows.append(
-            _row("macro-F1 (N, S, V) lost from fp32 to int8", "points", lost, 1.0, 0.2, better="lower")
-        )
+        rows.append(_row("macro-F1 (N, S, V) lost from fp32 to int8", "points", lost, 1.0, 0.2, better="lower"))
     if simulated:
         rows = [_without_limits(row) for row in rows]
     rows += [
-        Requirement(
-            name="delay from R peak to reading", unit="s", value=delay_s, floor=1.4, goal=1.0, better="lower"
-        ),
-        Requirement(
-            name="INT8 model", unit="kB", value=int8_bytes / 1000, floor=60.0, goal=15.0, better="lower"
-        ),
+        Requirement(name="delay from R peak to reading", unit="s", value=delay_s, floor=1.4, goal=1.0, better="lower"),
+        Requirement(name="INT8 model", unit="kB", value=int8_bytes / 1000, floor=60.0, goal=15.0, better="lower"),
         Requirement(
             name="smaller than the fp32 teacher",
             unit="x",

@@ -56,12 +56,8 @@ def compare_runs(host: BenchReport, device: BenchReport) -> HostAgainstDevice:
     beats = equal = 0
     first, farthest = "", 0.0
     for a, b in zip(host.records, device.records, strict=True):
-        on_host = dict(
-            zip(zip(a.beat_samples.tolist(), a.classes, strict=True), a.beat_confidences, strict=True)
-        )
-        on_device = dict(
-            zip(zip(b.beat_samples.tolist(), b.classes, strict=True), b.beat_confidences, strict=True)
-        )
+        on_host = dict(zip(zip(a.beat_samples.tolist(), a.classes, strict=True), a.beat_confidences, strict=True))
+        on_device = dict(zip(zip(b.beat_samples.tolist(), b.classes, strict=True), b.beat_confidences, strict=True))
         both = on_host.keys() & on_device.keys()
         beats += max(len(on_host), len(on_device))
         equal += len(both)

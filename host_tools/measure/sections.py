@@ -183,8 +183,7 @@ def _matrix_cell(n: int, total: int, is_hit: bool) -> str:
     colour = "--heat" if is_hit else "--miss"
     # The square root lets small shares of errors still be seen.
     return (
-        f'<td style="background:rgba(var({colour}),{0.55 * share**0.5:.3f})">{100 * share:.1f}'
-        f"<small>{n:,}</small></td>"
+        f'<td style="background:rgba(var({colour}),{0.55 * share**0.5:.3f})">{100 * share:.1f}<small>{n:,}</small></td>'
     )
 
 
@@ -211,10 +210,7 @@ def _seeds(report: StudyReport) -> Iterator[str]:
     yield "<p>The same student with and without its teacher: macro-F1 (N, S, V) in percent.</p>"
     yield table(
         ["seed", "distilled", "alone", "gain"],
-        (
-            [str(s.seed), f"{s.distilled:.2f}", f"{s.alone:.2f}", f"{s.distilled - s.alone:+.2f}"]
-            for s in report.seeds
-        ),
+        ([str(s.seed), f"{s.distilled:.2f}", f"{s.alone:.2f}", f"{s.distilled - s.alone:+.2f}"] for s in report.seeds),
         kind="fit",
     )
 
@@ -266,9 +262,7 @@ def _against_host(report: StudyReport) -> Iterator[str]:
     rows = []
     for host in found.host_latencies:
         other = device.get(host.stage)
-        pairs = (
-            [(host.p50_ns, other.p50_ns), (host.p99_ns, other.p99_ns)] if other else [(host.p50_ns, None)] * 2
-        )
+        pairs = [(host.p50_ns, other.p50_ns), (host.p99_ns, other.p99_ns)] if other else [(host.p50_ns, None)] * 2
         ratio = f"{pairs[0][1] / pairs[0][0]:.2f} x" if pairs[0][0] and pairs[0][1] else NONE
         rows.append([escape(host.stage), *(duration(t) for pair in pairs for t in pair), ratio])
     yield table(["stage", "host p50", "device p50", "host p99", "device p99", "p50 ratio"], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,8 @@ from edge_runtime.contract.errors import EdgeError
 from edge_runtime.contract.signal import AAMI_CLASSES, Block, Ledger, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine
 from host_tools.data.records import EcgRecord
-from host_tools.measure.target import MICROVOLT, microvolts
 from host_tools.measure.score import RecordScore, score_record
+from host_tools.measure.target import MICROVOLT, microvolts
 
 BLOCK_S = 1.0
 
@@ -42,7 +43,7 @@ def stream_record(bundle: Bundle, engine: Engine, record: EcgRecord) -> Streamed
     return Streamed(readings=tuple(readings), ledger=pipeline.ledger)
 
 
-def score_readings(record: EcgRecord, readings: tuple[Reading, ...] | list[Reading]) -> RecordScore:
+def score_readings(record: EcgRecord, readings: Sequence[Reading]) -> RecordScore:
     """Score beats, given in the record's own samples, against its annotations."""
     beats = [r for r in readings if r.name == "beat"]
     return score_record(

@@ -38,15 +38,13 @@ def store_records(records: Sequence[EcgRecord], folder: Path) -> None:
                 channel=record.lead_names[0],
             )
         )
-    stored = StoredRecords(
-        schema=RECORDS_SCHEMA, simulated=any(r.simulated for r in records), records=tuple(entries)
-    )
+    stored = StoredRecords(schema=RECORDS_SCHEMA, simulated=any(r.simulated for r in records), records=tuple(entries))
     (folder / RECORDS).write_text(json.dumps(asdict(stored)))
 
 
 def microvolts(record: EcgRecord) -> np.ndarray:
     """The lead the student sees, int16 (n,)."""
-    return np.clip(np.rint(record.leads[:, 0] / MICROVOLT), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(record.leads[:, 0] / MICROVOLT), -32768, 32767), np.int16)
 
 
 def bench_here(bundle: Path, records: Sequence[EcgRecord], *, threads: int = 1) -> BenchReport:
@@ -78,10 +76,8 @@ def bench_on(
             progress(f"sending {file.name}", i + 1, len(files))
     report = f"work/report-{key}.json"
     progress("measuring on the device", 0, 1)
-    done = device.edge_runtime(
-        ["bench", device.path("current"), device.path(f"work/records-{key}"), "--out", device.path(report)]
-        + ["--threads", str(threads)]
-    )
+    arguments = [device.path("current"), device.path(f"work/records-{key}"), "--out", device.path(report)]
+    done = device.edge_runtime(["bench", *arguments, "--threads", str(threads)])
     if done.rc != 0:
         raise EdgeError(f"{device.name}: bench failed there: {_last_line(done.last_words)}")
     progress("measuring on the device", 1, 1)

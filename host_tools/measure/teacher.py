@@ -87,4 +87,4 @@ def _classes(
 
 
 def _logit(p: np.ndarray) -> Float32Array:
-    return np.log(np.clip(p, 1e-6, 1.0)).astype(np.float32)
+    return np.asarray(np.log(np.clip(p, 1e-6, 1.0)), np.float32)

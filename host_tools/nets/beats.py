@@ -49,7 +49,7 @@ class CausalBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 (b, channels, frames) -> the same shape."""
         y = F.relu(self.norm(self.conv(F.pad(x, (self.history, 0)))))
-        return x + y if self.is_residual else y
+        return torch.add(x, y) if self.is_residual else y
 
 
 class Trunk(nn.Module):
@@ -61,9 +61,7 @@ class Trunk(nn.Module):
         self.history = STEM_KERNEL - stride
         self.stem = nn.Conv1d(1, c, STEM_KERNEL, stride=stride, bias=False)
         self.stem_norm = nn.BatchNorm1d(c)
-        self.blocks = nn.ModuleList(
-            CausalBlock(c, shape.kernel, d, shape.is_residual) for d in shape.dilations
-        )
+        self.blocks = nn.ModuleList(CausalBlock(c, shape.kernel, d, shape.is_residual) for d in shape.dilations)
         # Row 0 is the detection score, the rest is the embedding: one operator on the device.
         self.out = nn.Conv1d(c, 1 + shape.embedding, 1)
 

@@ -95,9 +95,7 @@ def rollback(target: str, *, to: str | None = None, options: ShipOptions | None 
         wanted = to or (before[-1] if before else None)
         if wanted not in before:
             names = ", ".join(before) or "none"
-            raise ShipError(
-                f"{device.name}: cannot go back to {to or 'an older release'}; there are: {names}"
-            )
+            raise ShipError(f"{device.name}: cannot go back to {to or 'an older release'}; there are: {names}")
         check(device, wanted, options.check_timeout_s)
         # What came after it leaves the history: the next roll-back goes further back. Written first, since a
         # current release is always counted as the last of the history.
@@ -132,8 +130,7 @@ def _wish(bundle: Bundle, archives: list[Archive], keep: int) -> tuple[Wish, dic
         files=tuple(_files(bundle, names.items())),
         runtime=runtime,
         archives=tuple(
-            File(name=a.name, sha256=a.sha256, n_bytes=a.n_bytes, unpacked_bytes=a.unpacked_bytes)
-            for a in archives
+            File(name=a.name, sha256=a.sha256, n_bytes=a.n_bytes, unpacked_bytes=a.unpacked_bytes) for a in archives
         ),
         keep=keep,
     )

@@ -54,9 +54,7 @@ class Device:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else deploys to this root meanwhile; the device lets go by itself if this end dies."""
-        owner = (
-            f"{getpass.getuser()}@{platform.node()}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
-        )
+        owner = f"{getpass.getuser()}@{platform.node()}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
         arguments = {"root": self.root, "owner": owner, "lease_s": self.transport.lease_s}
         with self.transport.hold(self._step("lock", arguments)) as line:
             self._answer("lock", 0, line, "it said nothing")

@@ -70,9 +70,7 @@ def runtime(folder, brief):
         if brief:
             continue
         try:
-            whole[name] = all(
-                sha256_of(os.path.join(folder, "site", key)) == wanted for key, wanted in files.items()
-            )
+            whole[name] = all(sha256_of(os.path.join(folder, "site", key)) == wanted for key, wanted in files.items())
         except OSError:
             whole[name] = False
     return {"archives": whole}

@@ -311,9 +311,7 @@ def lock(root: str, owner: str, lease_s: float) -> object:
         while not try_lock(stream):
             if time.monotonic() > patience:
                 stream.seek(0)
-                raise RefusedError(
-                    f"another deployment is under way ({stream.read().strip()}); wait for its end"
-                )
+                raise RefusedError(f"another deployment is under way ({stream.read().strip()}); wait for its end")
             time.sleep(0.1)
         stream.truncate(0)
         stream.write(owner)

@@ -18,9 +18,7 @@ class LocalTransport:
 
     lease_s = 0.0
 
-    def run(
-        self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None
-    ) -> Completed:
+    def run(self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None) -> Completed:
         """See `Transport.run`."""
         try:
             process = _start(argv)

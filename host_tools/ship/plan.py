@@ -63,9 +63,7 @@ class PushRuntime:
     files: tuple[File, ...]
 
     def __str__(self) -> str:
-        return (
-            f"send the runtime: {', '.join(f.name.split('-')[0] for f in self.files)} ({_size(self.files)})"
-        )
+        return f"send the runtime: {', '.join(f.name.split('-')[0] for f in self.files)} ({_size(self.files)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +143,7 @@ class Prune:
         return f"remove {len(self.releases)} old releases, {len(self.runtimes)} old runtimes"
 
 
-Step = (
-    MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Switch | Remember | Prune
-)
+Step = MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Switch | Remember | Prune
 
 
 def plan(facts: Facts, wish: Wish) -> list[Step]:

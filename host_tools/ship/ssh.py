@@ -46,15 +46,11 @@ class SshTransport:
         watch = HostKeyWatch()
         arguments, settings, trusted = client_options(target, self._options, watch)
         try:
-            return await asyncio.wait_for(
-                asyncssh.connect(**arguments), self._options.connect_timeout_s + 1.0
-            )
+            return await asyncio.wait_for(asyncssh.connect(**arguments), self._options.connect_timeout_s + 1.0)
         except (OSError, asyncssh.Error, ValueError) as error:
             raise explain(error, target, settings, trusted, watch) from error
 
-    def run(
-        self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None
-    ) -> Completed:
+    def run(self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None) -> Completed:
         """See `Transport.run`."""
         return self._wait(self._run(argv, stdin, timeout_s))
 
@@ -107,9 +103,7 @@ class SshTransport:
     async def _start_heart(self, process: asyncssh.SSHClientProcess[bytes]) -> asyncio.Future[None]:
         return asyncio.ensure_future(_beat(process, self._options.keepalive_s))
 
-    async def _let_go(
-        self, process: asyncssh.SSHClientProcess[bytes], heart: asyncio.Future[None] | None
-    ) -> None:
+    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes], heart: asyncio.Future[None] | None) -> None:
         if heart is not None:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)

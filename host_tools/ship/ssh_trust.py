@@ -58,9 +58,7 @@ def _private_key(place: Path) -> asyncssh.SSHKey:
     try:
         return asyncssh.read_private_key(place)
     except OSError as error:
-        raise ShipError(
-            f"key file {place}: cannot be read ({error.strerror}); a private key wanted"
-        ) from error
+        raise ShipError(f"key file {place}: cannot be read ({error.strerror}); a private key wanted") from error
     except asyncssh.KeyEncryptionError as error:
         raise ShipError(f"key file {place}: is encrypted; add it to the agent with ssh-add") from error
     except (asyncssh.KeyImportError, ValueError) as error:
@@ -74,9 +72,7 @@ def _known_hosts(wanted: Path | None, configured: object) -> asyncssh.SSHKnownHo
     if wanted is not None:
         places = [wanted.expanduser()]
         if not places[0].is_file():
-            raise ShipError(
-                f"known hosts file {wanted}: not found; ssh-keyscan and a look at the device make one"
-            )
+            raise ShipError(f"known hosts file {wanted}: not found; ssh-keyscan and a look at the device make one")
     elif isinstance(configured, list) and configured:
         places = [Path(str(place)).expanduser() for place in configured]
     else:
@@ -107,17 +103,13 @@ def explain(
             "add the public key to its ~/.ssh/authorized_keys, or name another user or key file"
         )
     if isinstance(error, asyncssh.ConnectionLost | ConnectionResetError):
-        return ShipError(
-            f"{target}: something answered and hung up before SSH was set up; is this port sshd's?"
-        )
+        return ShipError(f"{target}: something answered and hung up before SSH was set up; is this port sshd's?")
     if isinstance(error, ConnectionRefusedError):
         return ShipError(f"{target}: no sshd listens there; start sshd on the device or correct the port")
     if isinstance(error, asyncio.TimeoutError | TimeoutError):
         return ShipError(f"{target}: no answer in time; is the device on and on this network?")
     if isinstance(error, OSError):
-        return ShipError(
-            f"{target}: not reachable ({error.strerror or 'name not found'}); check name and network"
-        )
+        return ShipError(f"{target}: not reachable ({error.strerror or 'name not found'}); check name and network")
     return ShipError(f"{target}: SSH could not be set up ({type(error).__name__}); is this port sshd's?")
 
 

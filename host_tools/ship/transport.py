@@ -39,9 +39,7 @@ class Transport(Protocol):
     # Seconds without a sign of life after which a held program ends by itself; 0: the system tells it.
     lease_s: float
 
-    def run(
-        self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None
-    ) -> Completed:
+    def run(self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None) -> Completed:
         """Run a program in the home folder, feed it, wait for it.
 
         A missing program is rc 127. Raises LinkError if the link is cut, ShipError after `timeout_s`.

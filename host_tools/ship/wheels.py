@@ -37,9 +37,7 @@ class Platform:
     glibc: tuple[int, int]
 
     def __str__(self) -> str:
-        return (
-            f"{self.machine}, Python {self.python[0]}.{self.python[1]}, glibc {self.glibc[0]}.{self.glibc[1]}"
-        )
+        return f"{self.machine}, Python {self.python[0]}.{self.python[1]}, glibc {self.glibc[0]}.{self.glibc[1]}"
 
     @property
     def key(self) -> str:
@@ -52,8 +50,7 @@ def platform_of(facts: Facts, where: str) -> Platform:
     machine = MACHINES.get(facts.machine.lower())
     if machine is None or facts.bits != 64:
         raise ShipError(
-            f"{where}: processor is {facts.machine} with a {facts.bits}-bit Python; "
-            "64-bit x86_64 or aarch64 wanted"
+            f"{where}: processor is {facts.machine} with a {facts.bits}-bit Python; 64-bit x86_64 or aarch64 wanted"
         )
     if facts.implementation != "cpython":
         raise ShipError(f"{where}: Python there is {facts.implementation}; CPython wanted")
@@ -164,8 +161,7 @@ def _download(
             if said is not None:
                 place = f"in {source}" if source else "on pip's index"
                 raise ShipError(
-                    f"no wheel of {name} for {platform} found {place} ({said}); "
-                    "--wheels DIR takes wheels from a folder"
+                    f"no wheel of {name} for {platform} found {place} ({said}); --wheels DIR takes wheels from a folder"
                 )
     ort, numpy = _version(folder, "onnxruntime"), _version(folder, "numpy")
     if ort and numpy and ort < FIRST_ORT_FOR_NUMPY_2 and numpy >= (2, 0):

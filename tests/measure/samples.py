@@ -83,9 +83,7 @@ def imperfect_readings(record: EcgRecord, seed: int, error: float) -> list[Readi
             continue
         if u < error / 2:
             found.append((sample + 90, 2))
-        found.append(
-            (sample + int(rng.integers(-6, 7)), int(rng.integers(0, 4)) if u > 1 - error else min(c, 3))
-        )
+        found.append((sample + int(rng.integers(-6, 7)), int(rng.integers(0, 4)) if u > 1 - error else min(c, 3)))
     return [
         Reading(name="beat", sample=s, t_s=s / record.rate_hz, value=AAMI_CLASSES[c], confidence=0.9)
         for s, c in sorted(found)
@@ -125,9 +123,7 @@ def made_up_bench(records: Sequence[EcgRecord], error: float = 0.1) -> BenchRepo
 def made_up_study(records: Sequence[EcgRecord]) -> StudyReport:
     """A whole study of these records."""
     bench = made_up_bench(records)
-    host = replace(
-        bench, conditions=replace(CONDITIONS, board="workstation", cpu_model="x86", machine="x86_64")
-    )
+    host = replace(bench, conditions=replace(CONDITIONS, board="workstation", cpu_model="x86", machine="x86_64"))
     scores = score_bench(bench, records)
     test = accuracy("int8 student, streaming on the device, test records", scores)
     detected = {r.name: (r.beat_samples, r.beat_classes) for r in bench.records}

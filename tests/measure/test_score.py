@@ -161,9 +161,7 @@ def against_wfdb(reference, detected, tolerance):
     keep=st.lists(st.booleans(), min_size=30, max_size=30),
     extras=st.lists(st.integers(0, 4000), max_size=4),
 )
-def test_matches_equal_those_of_wfdb_where_beats_are_further_apart_than_two_tolerances(
-    gaps, shifts, keep, extras
-):
+def test_matches_equal_those_of_wfdb_where_beats_are_further_apart_than_two_tolerances(gaps, shifts, keep, extras):
     reference = np.cumsum(gaps)
     detected = [r + s for r, s, k in zip(reference.tolist(), shifts, keep, strict=False) if k]
     detected = sorted(set(detected) | {e for e in extras if min(abs(reference - e)) > 60})
@@ -177,9 +175,7 @@ def test_matches_equal_those_of_wfdb_where_beats_are_further_apart_than_two_tole
     assert distance == [abs(reference[r] - detected[d]) for r, d in theirs]
 
 
-@pytest.mark.skipif(
-    "VITALEDGE_DATA" not in os.environ, reason="needs VITALEDGE_DATA, the folder that holds mitdb/"
-)
+@pytest.mark.skipif("VITALEDGE_DATA" not in os.environ, reason="needs VITALEDGE_DATA, the folder that holds mitdb/")
 @pytest.mark.parametrize("name", ["100", "208", "233"])
 def test_detection_on_a_real_record_equals_wfdb(name):
     from wfdb import rdann
@@ -194,9 +190,7 @@ def test_detection_on_a_real_record_equals_wfdb(name):
     # A detector with jitter, misses and false detections.
     rng = np.random.default_rng(7)
     jittered = reference + rng.normal(0, 15, len(reference)).round().astype(int)
-    detected = np.unique(
-        np.append(jittered[rng.uniform(size=len(reference)) < 0.97], rng.integers(0, 650_000, 60))
-    )
+    detected = np.unique(np.append(jittered[rng.uniform(size=len(reference)) < 0.97], rng.integers(0, 650_000, 60)))
     ours = score_record(
         name,
         rate_hz=360.0,

@@ -146,9 +146,7 @@ def test_a_report_can_show_another_device(study, records, tmp_path):
     found = from_json(rewrite_report(data, tmp_path / "bench.json", tmp_path / "o")[0].read_text(), "r")
     assert found.device_conditions.board == "Jetson Orin Nano"
     assert found.device_overhead_ns == 99
-    assert found.notes[-1].startswith(
-        "Accuracy was measured on Raspberry Pi 4 Model B; time and memory are of"
-    )
+    assert found.notes[-1].startswith("Accuracy was measured on Raspberry Pi 4 Model B; time and memory are of")
     # Nobody compared that device's beats with the host's.
     assert found.against_host is None
     assert {r.name: r.verdict for r in found.requirements}[EQUALITY] == "not measured"
@@ -157,9 +155,7 @@ def test_a_report_can_show_another_device(study, records, tmp_path):
 def test_a_report_shows_no_device_that_ran_another_bundle(study, records, tmp_path):
     data, _ = write_report(study, tmp_path / "run")
     bench = made_up_bench(records)
-    (tmp_path / "bench.json").write_text(
-        bench_to_json(replace(bench, conditions=replace(CONDITIONS, bundle_id="b")))
-    )
+    (tmp_path / "bench.json").write_text(bench_to_json(replace(bench, conditions=replace(CONDITIONS, bundle_id="b"))))
     with pytest.raises(ReportError, match="the bench about b; one wanted"):
         rewrite_report(data, tmp_path / "bench.json", tmp_path / "o")
 
@@ -202,9 +198,7 @@ def test_the_console_table_has_a_row_for_each_requirement(study):
 )
 def test_verdicts(value, better, verdict):
     floor, goal = (5.0, 10.0) if better == "higher" else (10.0, 5.0)
-    assert (
-        Requirement(name="x", unit="", value=value, floor=floor, goal=goal, better=better).verdict == verdict
-    )
+    assert Requirement(name="x", unit="", value=value, floor=floor, goal=goal, better=better).verdict == verdict
 
 
 def test_without_a_floor_a_goal_is_met_or_missed():
@@ -299,12 +293,8 @@ def test_a_strip_holds_the_signal_and_the_beats_around_a_place(records):
         seconds=4.0,
         title="x",
     )
-    assert strip.signal_mv == pytest.approx(
-        record.leads[strip.start : strip.start + 1440, 0].astype(float), abs=0.0006
-    )
-    inside = record.beat_samples[
-        (record.beat_samples >= strip.start) & (record.beat_samples < strip.start + 1440)
-    ]
+    assert strip.signal_mv == pytest.approx(record.leads[strip.start : strip.start + 1440, 0].astype(float), abs=0.0006)
+    inside = record.beat_samples[(record.beat_samples >= strip.start) & (record.beat_samples < strip.start + 1440)]
     assert [m.sample for m in strip.reference] == inside.tolist()
     assert disagreements(strip) == (set(), set())
 

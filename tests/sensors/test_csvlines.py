@@ -39,9 +39,7 @@ def samples(blocks: Sequence[Block]) -> dict[int, float]:
 
 
 def same(left: dict[int, float], right: dict[int, float]) -> bool:
-    return left.keys() == right.keys() and np.array_equal(
-        list(left.values()), [right[k] for k in left], equal_nan=True
-    )
+    return left.keys() == right.keys() and np.array_equal(list(left.values()), [right[k] for k in left], equal_nan=True)
 
 
 LOSSY = [

@@ -51,9 +51,7 @@ def lines(n: int) -> bytes:
     return b"".join(b"%d\n" % i for i in range(n))
 
 
-def run(
-    reads: list[tuple[float, bytes]], options: SerialOptions = OPTIONS
-) -> tuple[SerialSource, list[Block]]:
+def run(reads: list[tuple[float, bytes]], options: SerialOptions = OPTIONS) -> tuple[SerialSource, list[Block]]:
     """Everything until the port is unplugged."""
     port = FakePort(reads)
     source = SerialSource("serial:///dev/fake", options, port, lambda: port.now_ns)

@@ -216,9 +216,7 @@ def test_a_channel_must_be_there_and_must_be_clear(tmp_path: Path) -> None:
 
 
 def test_without_wfdb_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        __import__("sys").modules, "wfdb", None
-    )  # how Python marks a module that cannot be had
+    monkeypatch.setitem(__import__("sys").modules, "wfdb", None)  # how Python marks a module that cannot be had
     with pytest.raises(SourceError, match="wfdb package is not installed"):
         open_source(f"wfdb:{tmp_path}/r1")
 
