@@ -36,7 +36,7 @@ from edge_runtime.contract.signal import Block, Reading, StreamSpec
 from edge_runtime.contract.strict import build
 from edge_runtime.engine.engine import Engine, Stepper
 
-HOP = "hop"  # stage name: one hop of source samples in, readings out
+HOP = "hop"  # stage name: all samples of one hop in, readings out
 WARM_UP_BATCH, WARM_UP_MOST, SETTLED = 100, 30, 0.05
 BUSY_PERCENT = 5.0
 RECORDS = "records.json"
@@ -161,22 +161,26 @@ def measure(
 
 
 def _replay(
-    bundle: Bundle, engine: Engine, folder: Path, record: StoredRecord, hop_ns: list[int], clock: Clock
+    bundle: Bundle, engine: TimedEngine, folder: Path, record: StoredRecord, hop_ns: list[int], clock: Clock
 ) -> RecordResult:
-    """One record, fed hop by hop as a wearable would send it."""
+    """One record, fed frame by frame as a wearable would send it; a hop's time is that of all its blocks."""
     values = np.load(folder / record.file, mmap_mode="r", allow_pickle=False)
     spec = StreamSpec(rate_hz=record.rate_hz, channels=(record.channel,))
     pipeline = open_pipeline(bundle, spec, engine)
-    size = round(bundle.manifest.hop_samples * record.rate_hz / bundle.manifest.conditioning.rate_hz)
+    m = bundle.manifest
+    size = max(1, round(m.timing.stride * record.rate_hz / m.conditioning.rate_hz))
+    steps = engine.step_ns[TRUNK]
     readings: list[Reading] = []
-    delay = 0
+    delay = spent = 0
     begun = clock()
     for start in range(0, len(values), size):
-        samples = samples_mv(values[start : start + size], record.scale)
-        block = Block(start=start, samples=samples)
-        before = clock()
+        block = Block(start=start, samples=samples_mv(values[start : start + size], record.scale))
+        n_steps, before = len(steps), clock()
         new = pipeline.feed(block)
-        hop_ns.append(clock() - before)
+        spent += clock() - before
+        if len(steps) > n_steps:
+            hop_ns.append(spent)
+            spent = 0
         readings += new
         delay = max([delay, *(block.stop - r.sample for r in new)])
     readings += pipeline.finish()
