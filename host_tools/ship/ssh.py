@@ -60,6 +60,8 @@ class SshTransport:
         try:
             done = await asyncio.wait_for(process.wait(), timeout_s)
         except asyncio.TimeoutError as error:
+            with contextlib.suppress(OSError, asyncssh.Error):
+                process.kill()
             process.close()
             raise ShipError(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s") from error
         except (OSError, asyncssh.Error) as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 from shipping_fakes import fake_options, free_port, make_key
 
@@ -104,11 +105,17 @@ def _unprivileged_user(folder: Path) -> Iterator[str]:
         shutil.chown(home, user)
         yield user
     finally:
-        # Sessions whose link was cut take a moment to end.
+        # A program may outlive its session, and a user with programs cannot be removed.
         for _ in range(100):
+            for process in psutil.process_iter(["username"]):
+                if process.info["username"] == user:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
             if subprocess.run(["userdel", user], check=False, capture_output=True).returncode == 0:
                 break
             time.sleep(0.1)
+        else:
+            pytest.fail(f"user {user} could not be removed")
 
 
 @contextlib.contextmanager
