@@ -41,7 +41,8 @@ check: .venv/.stamp ## formatting, lint, types
 	$(BIN)/mypy
 
 bench: .venv/.stamp ## run the benchmarks
-	$(BIN)/python -m pytest benchmarks
+	mkdir -p benchmarks/out
+	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/out/step.json --benchmark-columns=min,median,max,rounds
 
 clean: ## remove caches and build outputs; .venv and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -19,8 +19,8 @@ import torch
 from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.prune import prune_channels
 from host_tools.compress.quantize import Scale, calibrate
+from host_tools.data.artificial_rhythms import with_fibrillation, with_premature_beats
 from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
-from host_tools.data.premature import with_premature_beats
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet
 from host_tools.export.program import fold
@@ -102,14 +102,18 @@ class Chain:
         return raw
 
     def _variants(self, record: EcgRecord) -> Iterator[tuple[EcgRecord, float]]:
-        """The record at the recipe's speeds, and copies with artificial premature beats at speeds in between."""
+        """The record at the recipe's speeds, and copies with artificial arrhythmias at speeds in between."""
         data = self._recipe.data
         for stretch in data.stretches:
             yield record, stretch
         number = self.train_names.index(record.name)
         for i in range(data.atrial):
-            rng = np.random.default_rng([number, i])
+            rng = np.random.default_rng([number, i, 0])
             yield with_premature_beats(record, rng), float(rng.uniform(min(data.stretches), max(data.stretches)))
+        for i in range(data.fibrillating):
+            rng = np.random.default_rng([number, i, 1])
+            changed = with_premature_beats(with_fibrillation(record, rng), rng)
+            yield changed, float(rng.uniform(min(data.stretches), max(data.stretches)))
 
     def _calibration(self, raw: Sequence[EcgRecord]) -> list[Float32Array]:
         """The middle of each training record, conditioned."""

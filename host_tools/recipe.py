@@ -34,6 +34,7 @@ class DataPart:
                    test: train on both and test on the test records
     stretches      each record is also played at these speeds
     atrial         further copies of each record with artificial premature atrial beats
+    fibrillating   further copies with stretches of artificial atrial fibrillation
     calibration_s  seconds of each training record that choose the INT8 scales
     """
 
@@ -41,6 +42,7 @@ class DataPart:
     hold_out: Literal["validation", "test"] = "test"
     stretches: tuple[float, ...] = (0.93, 1.0, 1.07)
     atrial: int = 1
+    fibrillating: int = 0
     calibration_s: float = 120.0
 
 

@@ -27,13 +27,14 @@ from host_tools.compress.quantize import Scale
 from host_tools.data.examples import condition
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet, open_data_set
+from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.pack import pack, with_metrics
 from host_tools.export.program import fold
 from host_tools.measure.report import write_report
 from host_tools.measure.requirements import ecg_requirements
 from host_tools.measure.runs import compare_runs, score_bench
 from host_tools.measure.score import RecordScore, figures, gross
-from host_tools.measure.speed import step_speedup
+from host_tools.measure.speed import WINDOW_SAMPLES, step_speedup
 from host_tools.measure.streaming import score_readings, stream_record
 from host_tools.measure.strips import pick_strips
 from host_tools.measure.study import Accuracy, SeedRun, StepResult, StudyReport, accuracy
@@ -44,6 +45,8 @@ from host_tools.recipe import Recipe, load_recipe
 from host_tools.ship.deploy import deploy
 from host_tools.ship.device import connect
 from host_tools.ship.options import ShipOptions
+
+WINDOW_FILE = "window-fp32.onnx"  # the shipped student as one would deploy it without streaming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +184,10 @@ class _Study:
         without = [test.without("232")] if any(r.name == "232" for r in test.records) else []
         against = compare_runs(host, device)
         with self._bar("time a streaming step against a window") as tick:
-            speedup = step_speedup(fold(self._models.pruned.trunk), bundle, self._engine)
+            program = fold(self._models.pruned.trunk)
+            window, _ = write_trunk(program, "windowed", WINDOW_SAMPLES)
+            (self._wish.out / WINDOW_FILE).write_bytes(window.SerializeToString())
+            speedup = step_speedup(program, bundle, self._engine)
             tick(1, 1)
         delays = [r.max_delay_s for r in device.records if r.max_delay_s is not None]
         requirements = ecg_requirements(
