@@ -70,6 +70,7 @@ class Conditioner:
         self._next_out = 0
         self._tail: Float64Array = np.zeros(0)
         self._tail_start = 0
+        self._last = math.nan
         self._baseline = math.nan
 
     def source_position(self, out_sample: float) -> int:
@@ -87,7 +88,7 @@ class Conditioner:
         x = block.samples[:, 0].astype(np.float64)
         if block.start != self._next_source:
             self._start_segment(block.start, float(x[0]))
-        self._next_source = block.stop
+        self._next_source, self._last = block.stop, float(x[-1])
         self._tail = np.concatenate((self._tail, x))
         return list(self._emit(block.t_ns))
 
@@ -96,7 +97,7 @@ class Conditioner:
         if self._next_source is None:
             return []
         n = self._half + math.ceil(seconds * self._rate_hz * self._down / self._up)
-        last = np.full((n, 1), self._tail[-1], np.float32)
+        last = np.full((n, 1), self._last, np.float32)
         return self.feed(Block(start=self._next_source, samples=last))
 
     def _start_segment(self, start: int, first: float) -> None:
