@@ -17,9 +17,14 @@ Classify = Callable[[Float32Array, list[float]], Float32Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """A classified beat: position in samples of the model's rate (fractional), class index, probabilities."""
+    """A classified beat, in samples of the model's rate.
+
+    position  of the R peak, fractional
+    seen      counter below which samples were seen when it was decided
+    """
 
     position: float
+    seen: int
     label: int
     confidence: float
     t_ns: int
@@ -53,12 +58,14 @@ class BeatPicker:
     def interrupt(self) -> None:
         """Forget the unfinished past, not the patient: what follows is not adjacent to what came before."""
         self._rhythm.interrupt()
+        self._offset = 0
         self._recent: list[float] = []
         self._waiting: list[_Detection] = []
 
     def feed(self, frames: Frames) -> list[Beat]:
         """Beats that can be decided with these frames; frames must follow on since the last `interrupt`."""
-        first = frames.start // self._timing.stride
+        # A segment may begin at any sample, so its frames need not lie on multiples of the stride.
+        first, self._offset = divmod(frames.start, self._timing.stride)
         span = 2 * self._timing.neighbour_frames + 1
         beats: list[Beat] = []
         for i, score in enumerate(frames.scores[:, 0].tolist()):
@@ -69,7 +76,7 @@ class BeatPicker:
             if len(self._recent) == span:
                 self._detect(now, frames.scores[i, 1:])
             while self._waiting and now >= self._waiting[0].frame + self._timing.decide_frames:
-                beats.append(self._decide(frames.t_ns))
+                beats.append(self._decide((now + 1) * self._timing.stride + self._offset, frames.t_ns))
         return beats
 
     def _detect(self, now: int, embedding: Float32Array) -> None:
@@ -82,10 +89,10 @@ class BeatPicker:
         curvature = before - 2.0 * peak + after
         offset = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
         frame = now - self._timing.embed_frames
-        position = self._timing.sample_of(frame + min(max(offset, -0.5), 0.5))
+        position = self._timing.sample_of(frame + min(max(offset, -0.5), 0.5)) + self._offset
         self._waiting.append(_Detection(frame, position, embedding.copy()))
 
-    def _decide(self, t_ns: int) -> Beat:
+    def _decide(self, seen: int, t_ns: int) -> Beat:
         beat = self._waiting.pop(0)
         rate = self._timing.rate_hz
         following = None
@@ -94,4 +101,4 @@ class BeatPicker:
         rhythm = self._rhythm.features(beat.position / rate, following)
         probabilities = self._classify(beat.embedding, rhythm)
         label = int(np.argmax(probabilities))
-        return Beat(position=beat.position, label=label, confidence=float(probabilities[label]), t_ns=t_ns)
+        return Beat(position=beat.position, seen=seen, label=label, confidence=float(probabilities[label]), t_ns=t_ns)

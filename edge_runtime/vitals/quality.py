@@ -14,10 +14,11 @@ SETTLING_S = 2.0
 
 
 class SignalQuality:
-    """Stage: conditioned blocks in; `value` is the share in [0, 1] of the last 5 s that a reading may rest on.
+    """Stage: conditioned blocks in; `share` is how much of the 5 s before a position a reading may rest on.
 
     A piece of 0.2 s counts as unusable if it is flat or out of range, and so does the time before the stream
-    began and its first 2 s, in which filters settle.
+    began and its first 2 s, in which filters settle. Asking by position, not by what came last, keeps the answer
+    free of how the stream was cut.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -31,9 +32,12 @@ class SignalQuality:
         self._usable: list[bool] = []
         self._rest = np.zeros(0, np.float32)
         self._seen = 0
+        self._start: int | None = None
 
     def watch(self, block: Block) -> None:
         """Take in one conditioned block."""
+        if self._start is None:
+            self._start = block.start
         x = np.concatenate((self._rest, block.samples[:, 0]))
         n = len(x) // self._piece
         for piece in x[: n * self._piece].reshape(n, self._piece):
@@ -41,10 +45,18 @@ class SignalQuality:
             self._seen += 1
             settled = self._seen > self._settling
             self._usable.append(settled and swing >= FLAT_MV and float(np.abs(piece).max()) <= LARGEST_MV)
-        self._rest = x[n * self._piece :]
-        del self._usable[: -self._pieces]
+        self._rest = x[n * self._piece :].copy()
 
-    @property
-    def value(self) -> float:
-        """Share of usable signal in the last 5 s."""
-        return sum(self._usable) / self._pieces
+    def share(self, stop: int) -> float:
+        """Share of usable signal in the 5 s before sample `stop`."""
+        n = self._index(stop)
+        return sum(self._usable[max(0, n - self._pieces) : max(0, n)]) / self._pieces
+
+    def forget(self, stop: int) -> None:
+        """Drop what no question about `stop` or later needs."""
+        del self._usable[: max(0, self._index(stop) - self._pieces)]
+
+    def _index(self, stop: int) -> int:
+        """How many of the kept pieces end at or before `stop`."""
+        dropped = self._seen - len(self._usable)
+        return (stop - (self._start or 0)) // self._piece - dropped

@@ -52,8 +52,9 @@ class EcgReader:
                     t_s=sample / self._source_rate_hz,
                     value=self._classes[beat.label],
                     confidence=beat.confidence,
-                    quality=self._quality.value,
+                    quality=self._quality.share(beat.seen),
                     t_ns=beat.t_ns,
                 )
             )
+        self._quality.forget(frames.start)
         return readings
