@@ -1,0 +1,50 @@
+"""What many tests share: an engine, and two tiny bundles that are packed once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+from edge_runtime.contract.bundle import Bundle, open_bundle
+from edge_runtime.engine.onnx import OnnxEngine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """Small tensors gain nothing from more threads, and other tests measure time."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def engine() -> OnnxEngine:
+    return OnnxEngine()
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    student = tiny_models.trained_student()
+    return tiny_models.packed(student, tmp_path_factory.mktemp("int8") / "bundle", is_int8=True).bundle
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    student = tiny_models.trained_student()
+    return tiny_models.packed(student, tmp_path_factory.mktemp("fp32") / "bundle", is_int8=False).bundle
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Bundle], Path]:
+    """A copy of a bundle's folder that a test may damage."""
+
+    def copy(bundle: Bundle) -> Path:
+        folder = tmp_path / f"copy-{bundle.path.name}"
+        shutil.copytree(bundle.path, folder)
+        assert open_bundle(folder).id == bundle.id
+        return folder
+
+    return copy

@@ -1,0 +1,306 @@
+"""The six laws of a stage, for every stage of the device's flow and for the whole of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+
+from edge_runtime.assemble import TRUNK, open_pipeline
+from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.preprocess import Conditioner
+from edge_runtime.contract.signal import Block, Float32Array, Frames, StreamSpec
+from edge_runtime.engine.engine import StreamingTrunk
+from edge_runtime.engine.onnx import OnnxEngine
+from edge_runtime.sensors.synthetic import simulate
+from edge_runtime.vitals.beats import BeatPicker
+from edge_runtime.vitals.quality import SignalQuality
+from edge_runtime.vitals.reader import EcgReader
+
+TIMING, CONDITIONING = tiny_models.TIMING, tiny_models.CONDITIONING
+RATES_HZ = (360.0, 250.0, 125.0, 130.0, 100.0)
+Item = Any
+
+
+class Remembering:
+    """Classifies with a memory over beats, as the head does, so that what it was told and when shows."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._mean = np.zeros(4, np.float32)
+
+    def classify(self, embedding: Float32Array, rhythm: list[float]) -> Float32Array:
+        self._mean = np.float32(0.5) * (self._mean + embedding + np.float32(sum(rhythm)))
+        p = np.exp(self._mean - self._mean.max())
+        return np.asarray(p / p.sum(), np.float32)
+
+
+class Watched:
+    """SignalQuality with the verb of a stage: the shares before every position so far, asked after each block."""
+
+    def __init__(self) -> None:
+        self._stage = SignalQuality(CONDITIONING.rate_hz)
+        self.reset = self.interrupt = self._stage.reset  # it has no counter; the pipeline tells it of gaps
+
+    def feed(self, block: Block) -> list[float]:
+        self._stage.watch(block)
+        return [tuple(self._stage.share(stop) for stop in range(0, block.stop, 40))]
+
+
+class Reader:
+    """EcgReader as the pipeline calls it: the samples of some frames, then the frames."""
+
+    def __init__(self) -> None:
+        head = Remembering()
+        self._stage = EcgReader(
+            BeatPicker(TIMING, 0.5, head.classify, head.forget),
+            SignalQuality(CONDITIONING.rate_hz),
+            ("N", "S", "V", "F"),
+            lambda position: round(2 * position),
+            250.0,
+        )
+        self.reset, self.interrupt = self._stage.reset, self._stage.interrupt
+
+    def feed(self, item: tuple[Block, Frames]) -> list[object]:
+        self._stage.watch(item[0])
+        return list(self._stage.feed(item[1]))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage and its food.
+
+    make    gives a new stage
+    length  of the input, in samples or frames
+    piece   (start, stop) -> one item that holds that part of the input
+    unit    what a cut must be a multiple of
+    has_patient  the stage keeps the patient across a gap, so only positions are compared behind one
+    is_last_only only the last output is comparable, because each item gives one
+    """
+
+    make: Callable[[], Any]
+    length: int
+    piece: Callable[[int, int], Item]
+    has_patient: bool = False
+    is_last_only: bool = False
+
+    def cut(self, sizes: Sequence[int]) -> list[Item]:
+        """The whole input in pieces whose sizes repeat."""
+        items, start, i = [], 0, 0
+        while start < self.length:
+            stop = min(self.length, start + sizes[i % len(sizes)])
+            items.append(self.piece(start, stop))
+            start, i = stop, i + 1
+        return items
+
+    def run(self, stage: Any, items: Sequence[Item]) -> list[object]:
+        """All outputs, comparable."""
+        outputs = [out for item in items for out in stage.feed(item)]
+        finish = getattr(stage, "finish", None) if self.has_patient else None
+        return self.flat(outputs + (finish() if finish else []))
+
+    def flat(self, outputs: Sequence[Any]) -> list[object]:
+        """One entry a sample, row, beat or value."""
+        if self.is_last_only:
+            return list(outputs[-1:])
+        return [entry for out in outputs for entry in _entries(out)]
+
+
+def _entries(out: Any) -> list[object]:
+    if isinstance(out, Block):
+        return [(out.start + i, v) for i, v in enumerate(out.samples[:, 0].tolist())]
+    if isinstance(out, Frames):
+        return [(out.start + i * TIMING.stride, tuple(row)) for i, row in enumerate(out.scores.tolist())]
+    return [out]
+
+
+def arrays_of(value: Any) -> list[np.ndarray]:
+    """The arrays inside an item or an output."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [a for v in value for a in arrays_of(v)]
+    if is_dataclass(value):
+        return [a for f in fields(value) for a in arrays_of(getattr(value, f.name))]
+    return []
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    view = array.copy()
+    view.flags.writeable = False
+    return view
+
+
+def blocks_case(make: Callable[[], Any], samples: Float32Array, first: int = 0, **more: bool) -> Case:
+    frozen = read_only(samples.reshape(-1, 1))
+    return Case(make, len(frozen), lambda a, b: Block(start=first + a, samples=frozen[a:b]), **more)
+
+
+def ecg(rate_hz: float, seconds: float = 12.0) -> Float32Array:
+    found = simulate(seconds, rate_hz=rate_hz, seed=3, heart_rate_bpm=80, pvc=0.2, pac=0.1, patient=1)
+    return found.samples[:, 0].copy()
+
+
+def scores(frames: int) -> Float32Array:
+    """Detection logits with a peak every 0.4 to 1 s, and embeddings."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(0.0, 0.3, (frames, 5)).astype(np.float32)
+    x[:, 0] -= 3.0
+    at = np.cumsum(rng.integers(10, 25, frames // 12))
+    x[at[at < frames], 0] += 6.0
+    return x
+
+
+def frames_case() -> Case:
+    frozen = read_only(scores(300))
+    head = Remembering()
+
+    def piece(a: int, b: int) -> Frames:
+        return Frames(start=a * TIMING.stride, scores=frozen[a:b])
+
+    return Case(lambda: BeatPicker(TIMING, 0.5, head.classify, head.forget), 300, piece, has_patient=True)
+
+
+def reader_case() -> Case:
+    frozen, samples = read_only(scores(300)), read_only(ecg(125.0).reshape(-1, 1))
+    n = TIMING.stride
+
+    def piece(a: int, b: int) -> tuple[Block, Frames]:
+        return (
+            Block(start=a * n, samples=samples[a * n : b * n]),
+            Frames(start=a * n, scores=frozen[a:b]),
+        )
+
+    return Case(Reader, 300, piece, has_patient=True)
+
+
+NAMES = [
+    *(f"conditioner at {rate:g} Hz" for rate in RATES_HZ),
+    "trunk int8",
+    "trunk fp32",
+    "beat picker",
+    "reader",
+    "signal quality",
+    *(f"pipeline int8 at {rate:g} Hz" for rate in (360.0, 250.0)),
+    "pipeline fp32 at 125 Hz",
+]
+
+
+@pytest.fixture(params=NAMES)
+def case(request: pytest.FixtureRequest, engine: OnnxEngine) -> Case:
+    name: str = request.param
+    if name == "beat picker":
+        return frames_case()
+    if name == "reader":
+        return reader_case()
+    if name == "signal quality":
+        flat = ecg(125.0)
+        flat[700:800] = 0.0
+        return blocks_case(Watched, flat, is_last_only=True)
+    rate_hz = float(name.split()[-2]) if name.endswith("Hz") else 125.0
+    if name.startswith("conditioner"):
+        return blocks_case(lambda: Conditioner(CONDITIONING, rate_hz), ecg(rate_hz), first=17)
+    bundle: Bundle = request.getfixturevalue("int8_bundle" if "int8" in name else "fp32_bundle")
+    if name.startswith("trunk"):
+        return blocks_case(lambda: trunk(bundle, engine), tiny_models.signal()[:1500])
+    return blocks_case(
+        lambda: open_pipeline(bundle, StreamSpec(rate_hz=rate_hz), engine), ecg(rate_hz), first=40, has_patient=True
+    )
+
+
+def trunk(bundle: Bundle, engine: OnnxEngine) -> StreamingTrunk:
+    m = bundle.manifest
+    graph = m.graph(TRUNK)
+    return StreamingTrunk(engine.load(bundle, graph), graph, m.hop_samples, m.timing.stride)
+
+
+@pytest.mark.parametrize("sizes", [[1], [7], [25], [64, 3], [1, 2, 300], [1111]], ids=str)
+def test_cutting_the_input_differently_changes_nothing(case: Case, sizes: list[int]) -> None:
+    whole = case.run(case.make(), case.cut([case.length]))
+    parts = case.run(case.make(), case.cut(sizes))
+    assert whole
+    assert parts == whole
+
+
+def test_reset_forgets(case: Case) -> None:
+    stage = case.make()
+    first = case.run(stage, case.cut([50]))
+    stage.reset()
+    assert case.run(stage, case.cut([50])) == first
+    # Also in the middle of things, with another signal before.
+    stage.reset()
+    for item in case.cut([33])[2:6]:
+        stage.feed(item)
+    stage.reset()
+    assert case.run(stage, case.cut([50])) == first
+
+
+def test_input_is_left_alone(case: Case) -> None:
+    items = case.cut([90])
+    assert not any(a.flags.writeable for a in arrays_of(items))
+    before = copy.deepcopy(items)
+    case.run(case.make(), items)
+    for a, b in zip(arrays_of(items), arrays_of(before), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_what_was_returned_stays_and_shares_nothing_with_the_input(case: Case) -> None:
+    stage, outputs, copies = case.make(), [], []
+    items = [copy.deepcopy(item) for item in case.cut([90])]
+    for item in items:
+        new = stage.feed(item)
+        outputs += new
+        copies += copy.deepcopy(new)
+        for a in arrays_of(new):
+            assert not any(np.shares_memory(a, b) for b in arrays_of(item))
+        for a in arrays_of(item):  # the sender uses its buffer again
+            a.flags.writeable = True
+            a[...] = np.float32(np.nan)
+    stage.reset()
+    assert case.flat(outputs)
+    assert case.flat(outputs) == case.flat(copies)
+
+
+def test_an_ignored_result_still_advances(case: Case) -> None:
+    asked, ignored = case.make(), case.make()
+    items = case.cut([110])
+    for item in items[:4]:
+        assert isinstance(asked.feed(item), list)
+        ignored.feed(item)
+    assert case.run(ignored, items[4:]) == case.run(asked, items[4:])
+
+
+def moved(item: Item, by: int) -> Item:
+    if isinstance(item, tuple):
+        return tuple(moved(part, by) for part in item)
+    return replace(item, start=item.start + by)
+
+
+def test_no_window_spans_a_gap(case: Case) -> None:
+    """Behind a gap all is as if the stream began there; before it, as if it ended there."""
+    items = case.cut([45])
+    middle = len(items) // 2
+    # A multiple of every rate's grid, so that the second half falls on the same phases.
+    by = 36000
+    before, behind = items[:middle], [moved(item, by) for item in items[middle:]]
+    stage = case.make()
+    outputs = [out for item in before for out in stage.feed(item)]
+    if hasattr(stage, "interrupt"):
+        stage.interrupt()
+    joined = case.flat(outputs) + case.run(stage, behind)
+    alone = case.run(case.make(), before) + case.run(case.make(), behind)
+    assert alone
+    if case.has_patient:
+        joined, alone = [_position(x) for x in joined], [_position(x) for x in alone]
+    assert joined == alone
+
+
+def _position(said: Any) -> float:
+    return float(said.sample if hasattr(said, "sample") else said.position)
