@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from edge_runtime.contract.errors import SettingsError
+
 T = TypeVar("T", float, np.ndarray)
 
 
@@ -25,6 +27,16 @@ class BeatTiming:
     detect_frames: int = 6
     neighbour_frames: int = 4
     decide_frames: int = 18
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be: a beat is classified after it was detected for certain."""
+        if min(self.rate_hz, self.stride, self.neighbour_frames) < 1 or self.detect_frames < 0:
+            raise SettingsError(f"{self}: rate_hz, stride and neighbour_frames of 1 or more wanted")
+        if self.decide_frames <= self.embed_frames:
+            raise SettingsError(
+                f"timing.decide_frames is {self.decide_frames}; more than detect_frames + neighbour_frames = "
+                f"{self.embed_frames} wanted"
+            )
 
     @property
     def embed_frames(self) -> int:
