@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,17 +19,15 @@ import torch
 from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.prune import prune_channels
 from host_tools.compress.quantize import Scale, calibrate
-from host_tools.data.artificial_rhythms import with_fibrillation, with_premature_beats
 from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
+from host_tools.data.premature import with_premature_beats
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet
 from host_tools.export.program import fold
 from host_tools.measure.teacher import soft_labels
-from host_tools.nets.beats import Student, Teacher
+from host_tools.nets.beats import Student
 from host_tools.recipe import Recipe
 from host_tools.training import Schedule, train
-
-M = TypeVar("M", Teacher, Student)
 
 
 class Ticker(Protocol):
@@ -49,7 +47,7 @@ class Models:
     alone, distilled  one student per seed, in the recipe's order
     """
 
-    teachers: tuple[Teacher, ...]
+    teachers: tuple[Student, ...]
     alone: tuple[Student, ...]
     distilled: tuple[Student, ...]
     pruned: Student
@@ -102,18 +100,14 @@ class Chain:
         return raw
 
     def _variants(self, record: EcgRecord) -> Iterator[tuple[EcgRecord, float]]:
-        """The record at the recipe's speeds, and copies with artificial arrhythmias at speeds in between."""
+        """The record at the recipe's speeds, and copies with artificial premature beats at speeds in between."""
         data = self._recipe.data
         for stretch in data.stretches:
             yield record, stretch
         number = self.train_names.index(record.name)
         for i in range(data.atrial):
-            rng = np.random.default_rng([number, i, 0])
+            rng = np.random.default_rng([number, i])
             yield with_premature_beats(record, rng), float(rng.uniform(min(data.stretches), max(data.stretches)))
-        for i in range(data.fibrillating):
-            rng = np.random.default_rng([number, i, 1])
-            changed = with_premature_beats(with_fibrillation(record, rng), rng)
-            yield changed, float(rng.uniform(min(data.stretches), max(data.stretches)))
 
     def _calibration(self, raw: Sequence[EcgRecord]) -> list[Float32Array]:
         """The middle of each training record, conditioned."""
@@ -126,10 +120,10 @@ class Chain:
             signals.append(np.ascontiguousarray(x[middle : middle + n]))
         return signals
 
-    def _teacher(self, seed: int) -> Teacher:
+    def _teacher(self, seed: int) -> Student:
         part = self._recipe.teacher
         torch.manual_seed(seed)
-        model = Teacher(part.shape, self._recipe.timing)
+        model = Student(part.shape, self._recipe.timing, part.dropout)
         sampler = self._sampler(part.sampling, 1000 + seed)
         return self._trained(model, f"teacher-{seed}", f"train teacher (seed {seed})", part.schedule, sampler)
 
@@ -157,14 +151,14 @@ class Chain:
 
     def _trained(
         self,
-        model: M,
+        model: Student,
         name: str,
         text: str,
         schedule: Schedule,
         sampler: ChunkSampler,
         *,
         distilled: bool = False,
-    ) -> M:
+    ) -> Student:
         """Train, or take what an earlier run left."""
         place = self._work / f"{name}.pt"
         with self._bar(text) as tick:
@@ -186,7 +180,7 @@ class Chain:
             os.replace(draft, place)
         return model.eval()
 
-    def _teach(self, teachers: Sequence[Teacher]) -> None:
+    def _teach(self, teachers: Sequence[Student]) -> None:
         """Store the teachers' soft labels with every training record."""
         for teacher in teachers:
             teacher.to(self._device)

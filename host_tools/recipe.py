@@ -15,7 +15,7 @@ from edge_runtime.contract.strict import build
 from host_tools.compress.distill import Distillation
 from host_tools.compress.quantize import Calibration
 from host_tools.data.examples import Sampling
-from host_tools.nets.beats import StudentShape, TeacherShape
+from host_tools.nets.beats import StudentShape
 from host_tools.training import Schedule
 
 if sys.version_info >= (3, 11):
@@ -34,7 +34,6 @@ class DataPart:
                    test: train on both and test on the test records
     stretches      each record is also played at these speeds
     atrial         further copies of each record with artificial premature atrial beats
-    fibrillating   further copies with stretches of artificial atrial fibrillation
     calibration_s  seconds of each training record that choose the INT8 scales
     """
 
@@ -42,18 +41,18 @@ class DataPart:
     hold_out: Literal["validation", "test"] = "test"
     stretches: tuple[float, ...] = (0.93, 1.0, 1.07)
     atrial: int = 1
-    fibrillating: int = 0
     calibration_s: float = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherPart:
-    """An ensemble: one teacher per seed."""
+    """An ensemble of wide networks: one teacher per seed."""
 
-    shape: TeacherShape = field(default_factory=TeacherShape)
+    shape: StudentShape = field(default_factory=lambda: StudentShape(channels=128, is_residual=False))
     seeds: tuple[int, ...] = (0,)
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=1000, learning_rate=2e-3))
-    sampling: Sampling = field(default_factory=lambda: Sampling(second_lead_dropout=0.3))
+    schedule: Schedule = field(default_factory=Schedule)
+    sampling: Sampling = field(default_factory=Sampling)
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

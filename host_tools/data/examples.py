@@ -83,7 +83,7 @@ def rhythm_features(beat_s: np.ndarray, look_ahead_s: float) -> Float32Array:
 class Batch:
     """Chunks for one training step.
 
-    x             float32 (b, 2, samples)
+    x             float32 (b, 1, samples)
     frame_target  float32 (b, frames), Gaussian around each R peak
     frame_weight  float32 (b, frames), 0 where masked
     beat_frame    int64 (b, beats), frame of the R peak; padded with 0
@@ -120,7 +120,6 @@ class Sampling:
     lead_mix: float = 0.15
     rhythm_jitter: float = 0.05
     frame_jitter: int = 1
-    second_lead_dropout: float = 0.0
 
 
 Noise = Callable[[int, np.random.Generator], Float32Array]
@@ -186,7 +185,7 @@ class ChunkSampler:
     def _batch(self, drawn: list[tuple[ConditionedRecord, int]]) -> Batch:
         stride, n, b = self._timing.stride, self._n, len(drawn)
         frames = n // stride
-        x = np.zeros((b, 2, n), np.float32)
+        x = np.zeros((b, 1, n), np.float32)
         target, weight = np.zeros((b, frames), np.float32), np.zeros((b, frames), np.float32)
         rows = [np.flatnonzero((r.beats >= s) & (r.beats < s + n - 1)) for r, s in drawn]
         width = max(1, *(len(i) for i in rows))
@@ -195,7 +194,7 @@ class ChunkSampler:
         has_teacher = all(r.teacher_beats is not None for r, _ in drawn)
         soft_beats, soft_frames = np.zeros((b, width, 4), np.float32), np.zeros((b, frames), np.float32)
         for j, (record, start) in enumerate(drawn):
-            x[j] = self._signal(record, start)
+            x[j, 0] = self._signal(record, start)
             position = self._timing.frame_of(record.beats[rows[j]] - start)
             frame = np.arange(frames)[:, None]
             if len(position):
@@ -225,21 +224,19 @@ class ChunkSampler:
 
     def _signal(self, record: ConditionedRecord, start: int) -> Float32Array:
         rng, how = self._rng, self._sampling
-        x = record.x[start : start + self._n].T.copy()
-        has_second = bool(x[1].any())
-        u = rng.uniform()
-        if has_second and u < how.lead_swap:
-            x = x[::-1].copy()
-        elif has_second and u < how.lead_swap + how.lead_mix:
-            share = rng.uniform(0, 0.6)
-            x[0] = (1 - share) * x[0] + share * x[1]
+        first, second = record.x[start : start + self._n].T
+        u = rng.uniform() if second.any() else 1.0
+        if u < how.lead_swap:
+            x = second.copy()
+        elif u < how.lead_swap + how.lead_mix:
+            share = np.float32(rng.uniform(0, 0.6))
+            x = (1 - share) * first + share * second
+        else:
+            x = first.copy()
         x *= np.float32(np.exp(rng.normal(0, how.gain)))
-        for lead in range(2):
-            if rng.uniform() < how.noise_probability:
-                x[lead] += np.float32(how.noise_mv * rng.uniform()) * self._noise(self._n, rng)
-        if rng.uniform() < how.second_lead_dropout:
-            x[1] = 0.0
-        return x
+        if rng.uniform() < how.noise_probability:
+            x += np.float32(how.noise_mv * rng.uniform()) * self._noise(self._n, rng)
+        return np.asarray(x, np.float32)
 
 
 def with_teacher(record: ConditionedRecord, beats: Float32Array, frames: Float32Array) -> ConditionedRecord:

@@ -1,9 +1,8 @@
-"""Augmentation: arrhythmias made from a patient's own normal beats, for patients who have none.
+"""Augmentation: premature atrial beats made from a patient's own normal beats, for patients who have none.
 
-Few patients of a training set have many premature atrial beats or atrial fibrillation, so a model learns those
-patients. A premature atrial beat is a normally conducted beat that comes early, with another P wave; in atrial
-fibrillation every interval is irregular and there is no P wave at all, yet the beats are labelled N. Both are made
-by cutting out part of the diastole before a normal beat and changing its P wave.
+Few patients of a training set have many, so a model learns those patients. A premature atrial beat is a normally
+conducted beat that comes early, with another P wave: part of the diastole before a normal beat is cut out, its P
+wave is changed, and it is labelled S.
 """
 
 from __future__ import annotations
@@ -36,21 +35,6 @@ class Premature:
     irregular: float = 0.12
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fibrillation:
-    """How much of a record fibrillates, in stretches of `shortest_s` to `longest_s`.
-
-    earliest  shortest new RR interval as a share of the old one; every share up to 1 is equally likely
-    waves_mv  amplitude of the fibrillatory waves
-    """
-
-    share: float = 0.35
-    shortest_s: float = 40.0
-    longest_s: float = 150.0
-    earliest: float = 0.5
-    waves_mv: tuple[float, float] = (0.0, 0.08)
-
-
 def with_premature_beats(record: EcgRecord, rng: np.random.Generator, how: Premature | None = None) -> EcgRecord:
     """The record with some of its normal beats moved forward and labelled S; shorter by what was cut out."""
     how = how or Premature()
@@ -63,26 +47,6 @@ def with_premature_beats(record: EcgRecord, rng: np.random.Generator, how: Prema
         if in_run:
             edit.change_p_wave(int(i), float(rng.uniform(-0.8, 1.2)))
             edit.classes[i] = S
-    return edit.result()
-
-
-def with_fibrillation(record: EcgRecord, rng: np.random.Generator, how: Fibrillation | None = None) -> EcgRecord:
-    """The record with stretches of atrial fibrillation, whose beats stay N; shorter by what was cut out."""
-    how = how or Fibrillation()
-    edit = _Edit(record)
-    eligible = _eligible(record, 0.12)
-    at_s = record.beat_samples / record.rate_hz
-    until, is_on = 0.0, False
-    begun = 0.0
-    for i in eligible:
-        if at_s[i] >= until:
-            if is_on:
-                edit.add_waves(begun, until, float(rng.uniform(*how.waves_mv)), rng)
-            is_on = rng.uniform() < how.share
-            begun, until = float(at_s[i]), float(at_s[i] + rng.uniform(how.shortest_s, how.longest_s))
-        if is_on:
-            edit.move_forward(int(i), float(rng.uniform(how.earliest, 1.0)), 0.0, rng)
-            edit.change_p_wave(int(i), 0.0)
     return edit.result()
 
 
@@ -112,17 +76,6 @@ class _Edit:
         start, stop = beat - int(P_START_S * self._rate), beat - int(P_END_S * self._rate)
         line = np.linspace(self._leads[start], self._leads[stop], stop - start)
         self._leads[start:stop] = line + gain * (self._leads[start:stop] - line)
-
-    def add_waves(self, begun_s: float, until_s: float, amplitude_mv: float, rng: np.random.Generator) -> None:
-        """Fibrillatory waves of 4 to 8 a second, wandering in rate and height."""
-        start, stop = int(begun_s * self._rate), min(int(until_s * self._rate), len(self._leads))
-        n = stop - start
-        if n <= 0:
-            return
-        knots = np.arange(0, n + self._rate, self._rate / 2)
-        slow = np.interp(np.arange(n), knots, rng.uniform(-1, 1, len(knots)))
-        phase = 2 * np.pi * np.cumsum(6.0 + 2.0 * slow) / self._rate
-        self._leads[start:stop] += (amplitude_mv * (1.0 + 0.5 * slow) * np.sin(phase)).astype(np.float32)[:, None]
 
     def result(self) -> EcgRecord:
         """The changed record, without what was cut out."""
