@@ -32,7 +32,8 @@ def prune_channels(student: Student, channels: int) -> Student:
         trunk,
         example,
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=1.0 - channels / before,
+        # It keeps the whole part of (1 - ratio) * before: half a channel more, so that rounding cannot lose one.
+        pruning_ratio=max(0.0, 1.0 - (channels + 0.5) / before),
         ignored_layers=[trunk.out],
         forward_fn=lambda model, x: model(x),
     )
