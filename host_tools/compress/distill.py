@@ -36,10 +36,12 @@ class Distillation:
         """Refuse parameters that no published form has."""
         if self.form not in FORMS:
             raise SettingsError(f"distillation form is {self.form!r}; one of {', '.join(FORMS)} wanted")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise SettingsError(f"distillation temperature is {self.temperature}; more than 0 wanted")
-        if self.weight < 0 or (self.form == FORMS[1] and self.weight > 1):
+        if not self.weight >= 0 or (self.form == FORMS[1] and self.weight > 1):
             raise SettingsError(f"distillation weight is {self.weight}; 0 to 1 wanted")
+        if not 0 <= self.frame_weight <= 1:
+            raise SettingsError(f"distillation frame_weight is {self.frame_weight}; 0 to 1 wanted")
 
 
 def distillation_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
