@@ -251,6 +251,8 @@ class _Int8(_Writer):
         self.length[n] = self.length[conv.input] // conv.stride
         integers, scale, zero = self._weights(conv)
         unit = scale.astype(np.float64) * self._scales[conv.input].scale
+        # Where the input was always zero its unit is tiny; the bias saturates, with room for the sums.
+        bias = np.clip(np.rint(conv.bias / unit), -(2**30), 2**30).astype(np.int32)
         inputs = [
             source,
             *self._quantized(conv.input),
@@ -258,7 +260,7 @@ class _Int8(_Writer):
             self.constant(f"{n}_ws", scale),
             zero,
             *self._quantized(n),
-            self.constant(f"{n}_b", np.rint(conv.bias / unit).astype(np.int32)),
+            self.constant(f"{n}_b", bias),
         ]
         self.node(
             "QLinearConv",
