@@ -55,6 +55,7 @@ class Conditioner:
         self._up, self._down = ratio.numerator, ratio.denominator
         self._half = 0 if ratio == 1 else math.ceil(conditioning.half_width_s * source_rate_hz)
         self._bank = _kernel_bank(self._up, self._down, self._half)
+        self._taps = np.arange(2 * self._half)
         self._rate_hz = conditioning.rate_hz
         self._alpha = 1.0 - math.exp(-2.0 * math.pi * conditioning.highpass_hz / conditioning.rate_hz)
         self.reset()
@@ -117,8 +118,8 @@ class Conditioner:
             y = self._tail[k[0] - self._tail_start : stop - self._tail_start]
         else:
             whole, phase = np.divmod(k * self._down, self._up)
-            windows = np.lib.stride_tricks.sliding_window_view(self._tail, 2 * self._half)
-            y = (windows[whole - self._half + 1 - self._tail_start] * self._bank[phase]).sum(axis=1)
+            first = whole - (self._half - 1 + self._tail_start)
+            y = (self._tail[first[:, None] + self._taps] * self._bank[phase]).sum(axis=1)
         start, self._next_out = self._next_out, stop
         keep_from = stop * self._down // self._up - self._half + (1 if self._half else 0)
         self._tail = self._tail[max(0, keep_from - self._tail_start) :].copy()

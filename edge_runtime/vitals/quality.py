@@ -41,10 +41,10 @@ class SignalQuality:
         x = np.concatenate((self._rest, block.samples[:, 0]))
         n = len(x) // self._piece
         for piece in x[: n * self._piece].reshape(n, self._piece):
-            swing = float(piece.max() - piece.min())
+            low, high = float(piece.min()), float(piece.max())
             self._seen += 1
             settled = self._seen > self._settling
-            self._usable.append(settled and swing >= FLAT_MV and float(np.abs(piece).max()) <= LARGEST_MV)
+            self._usable.append(settled and high - low >= FLAT_MV and max(-low, high) <= LARGEST_MV)
         self._rest = x[n * self._piece :].copy()
 
     def share(self, stop: int) -> float:
