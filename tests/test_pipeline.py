@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import SettingsError, SourceError
+from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Block, Float32Array, Frames, Reading, StreamSpec
 from edge_runtime.engine.onnx import OnnxEngine
 from edge_runtime.pipeline import Pipeline
@@ -140,6 +141,36 @@ def test_a_beat_in_the_last_third_of_a_second_is_found(int8_bundle: Bundle, engi
     last = pipeline.finish()[-1]
     assert abs(last.sample - target) <= 0.02 * rate_hz
     assert last.sample < stop
+
+
+class EveryHop:
+    """A scorer and reader that say something of each hop's last sample, also of those that were only held."""
+
+    def __init__(self) -> None:
+        self.rest = 0
+
+    def reset(self) -> None:
+        self.rest = 0
+
+    interrupt = reset
+
+    def watch(self, block: Block) -> None:
+        pass
+
+    def feed(self, item: Block | Frames) -> list[Frames] | list[Reading]:
+        if isinstance(item, Frames):
+            return [Reading(name="hop", sample=item.start + 24, t_s=0.0, value=None)]
+        first, self.rest = item.start - self.rest, (self.rest + len(item.samples)) % 25
+        return [Frames(start=at, scores=np.zeros((5, 1), np.float32)) for at in range(first, item.stop - 24, 25)]
+
+
+def test_what_a_held_value_says_behind_the_end_is_left_out() -> None:
+    score, read = EveryHop(), EveryHop()
+    stage = Conditioner(tiny_models.CONDITIONING, 125.0)
+    pipeline = Pipeline(stage, score, read, rate_hz=125.0, channel="ECG", hop_samples=25, delay_s=1.0)
+    readings = feed(pipeline, ecg(1.0, 125.0)[:110]) + pipeline.finish()
+    assert [r.sample for r in readings] == [24, 49, 74, 99]
+    assert pipeline.ledger.scored == 110
 
 
 def test_nothing_is_said_of_what_lies_behind_the_end(int8_bundle: Bundle, engine: OnnxEngine) -> None:
