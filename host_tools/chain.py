@@ -25,7 +25,7 @@ from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet
 from host_tools.export.program import fold
 from host_tools.measure.teacher import soft_labels
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 from host_tools.recipe import Recipe
 from host_tools.training import Schedule, train
 
@@ -47,10 +47,10 @@ class Models:
     alone, distilled  one student per seed, in the recipe's order
     """
 
-    teachers: tuple[Student, ...]
-    alone: tuple[Student, ...]
-    distilled: tuple[Student, ...]
-    pruned: Student
+    teachers: tuple[BeatNet, ...]
+    alone: tuple[BeatNet, ...]
+    distilled: tuple[BeatNet, ...]
+    pruned: BeatNet
     scales: dict[str, Scale]
 
 
@@ -120,24 +120,24 @@ class Chain:
             signals.append(np.ascontiguousarray(x[middle : middle + n]))
         return signals
 
-    def _teacher(self, seed: int) -> Student:
+    def _teacher(self, seed: int) -> BeatNet:
         part = self._recipe.teacher
         torch.manual_seed(seed)
-        model = Student(part.shape, self._recipe.timing, part.dropout)
+        model = BeatNet(part.shape, self._recipe.timing, part.dropout)
         sampler = self._sampler(part.sampling, 1000 + seed)
         return self._trained(model, f"teacher-{seed}", f"train teacher (seed {seed})", part.schedule, sampler)
 
-    def _student(self, seed: int, *, distilled: bool) -> Student:
+    def _student(self, seed: int, *, distilled: bool) -> BeatNet:
         part = self._recipe.student
         torch.manual_seed(seed)
-        model = Student(part.shape, self._recipe.timing, part.dropout)
+        model = BeatNet(part.shape, self._recipe.timing, part.dropout)
         name, words = ("distilled", "distil student") if distilled else ("alone", "train student alone")
         sampler = self._sampler(part.sampling, 2000 + seed)
         return self._trained(
             model, f"{name}-{seed}", f"{words} (seed {seed})", part.schedule, sampler, distilled=distilled
         )
 
-    def _pruned(self, student: Student, seed: int) -> Student:
+    def _pruned(self, student: BeatNet, seed: int) -> BeatNet:
         part = self._recipe.prune
         torch.manual_seed(seed)
         model = prune_channels(student.cpu(), part.channels)
@@ -151,14 +151,14 @@ class Chain:
 
     def _trained(
         self,
-        model: Student,
+        model: BeatNet,
         name: str,
         text: str,
         schedule: Schedule,
         sampler: ChunkSampler,
         *,
         distilled: bool = False,
-    ) -> Student:
+    ) -> BeatNet:
         """Train, or take what an earlier run left."""
         place = self._work / f"{name}.pt"
         with self._bar(text) as tick:
@@ -180,7 +180,7 @@ class Chain:
             os.replace(draft, place)
         return model.eval()
 
-    def _teach(self, teachers: Sequence[Student]) -> None:
+    def _teach(self, teachers: Sequence[BeatNet]) -> None:
         """Store the teachers' soft labels with every training record."""
         for teacher in teachers:
             teacher.to(self._device)

@@ -143,7 +143,7 @@ def _run(options: argparse.Namespace) -> int:
     wish = Wish(
         recipe=known if known.is_file() else options.recipe,
         out=out,
-        target=options.target or f"local:{(out / 'target').resolve()}",
+        target=options.target or f"local:{out / 'target'}",
         command=options.command_line,
         data_root=data_root(),
         data=options.data,

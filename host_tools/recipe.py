@@ -15,7 +15,7 @@ from edge_runtime.contract.strict import build
 from host_tools.compress.distill import Distillation
 from host_tools.compress.quantize import Calibration
 from host_tools.data.examples import Sampling
-from host_tools.nets.beats import StudentShape
+from host_tools.nets.beats import BeatNetShape
 from host_tools.training import Schedule
 
 if sys.version_info >= (3, 11):
@@ -48,7 +48,7 @@ class DataPart:
 class TeacherPart:
     """An ensemble of wide networks: one teacher per seed."""
 
-    shape: StudentShape = field(default_factory=lambda: StudentShape(channels=128, is_residual=False))
+    shape: BeatNetShape = field(default_factory=lambda: BeatNetShape(channels=128, is_residual=False))
     seeds: tuple[int, ...] = (0,)
     schedule: Schedule = field(default_factory=Schedule)
     sampling: Sampling = field(default_factory=Sampling)
@@ -59,7 +59,7 @@ class TeacherPart:
 class StudentPart:
     """One student per seed, with and without the teachers; the first seed's is shipped."""
 
-    shape: StudentShape = field(default_factory=StudentShape)
+    shape: BeatNetShape = field(default_factory=BeatNetShape)
     seeds: tuple[int, ...] = (0,)
     schedule: Schedule = field(default_factory=Schedule)
     sampling: Sampling = field(default_factory=Sampling)

@@ -17,7 +17,7 @@ from edge_runtime.assemble import TRUNK, open_engine
 from edge_runtime.bench import TimedEngine
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.manifest import Training
-from edge_runtime.contract.report import BenchReport, Latency, latency
+from edge_runtime.contract.report import BenchReport, Latency, latency, without_values
 from edge_runtime.contract.report import to_json as bench_json
 from edge_runtime.contract.signal import Reading
 from edge_runtime.engine.engine import Engine
@@ -40,7 +40,7 @@ from host_tools.measure.strips import pick_strips
 from host_tools.measure.study import Accuracy, SeedRun, StepResult, StudyReport, accuracy
 from host_tools.measure.target import bench_here, bench_on
 from host_tools.measure.teacher import score_teacher
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 from host_tools.recipe import Recipe, load_recipe
 from host_tools.ship.deploy import deploy
 from host_tools.ship.device import connect
@@ -258,7 +258,7 @@ class _Study:
             note="wide networks of the student's kind, their probabilities averaged",
         )
 
-    def _step(self, name: str, student: Student, tested: _Tested, note: str) -> StepResult:
+    def _step(self, name: str, student: BeatNet, tested: _Tested, note: str) -> StepResult:
         trunk = tested.bundle.manifest.graph(TRUNK)
         hops_per_s = self._recipe.conditioning.rate_hz / tested.bundle.manifest.hop_samples
         return StepResult(
@@ -267,11 +267,11 @@ class _Study:
             macs_per_s=trunk.macs * hops_per_s,
             model_bytes=_graph_bytes(tested.bundle),
             test=accuracy(name, tested.scores[: self._n_test]),
-            latency=tested.latency,
+            latency=without_values(tested.latency),
             note=note,
         )
 
-    def _test(self, student: Student, scales: dict[str, Scale] | None, name: str, text: str) -> _Tested:
+    def _test(self, student: BeatNet, scales: dict[str, Scale] | None, name: str, text: str) -> _Tested:
         """Pack, verify, and stream the test records through the device's pipeline here."""
         with self._bar(text) as tick:
             packed = pack(
@@ -325,11 +325,11 @@ def _graph_bytes(bundle: Bundle) -> int:
     return sum(bundle.file(g.file).stat().st_size for g in bundle.manifest.graphs)
 
 
-def _fp32_bytes(teacher: Student) -> int:
+def _fp32_bytes(teacher: BeatNet) -> int:
     return 4 * parameters(teacher)
 
 
-def _teacher_macs(teacher: Student, rate_hz: int) -> float:
+def _teacher_macs(teacher: BeatNet, rate_hz: int) -> float:
     """Multiply-accumulates per second of signal in the convolutions."""
     frames_per_s = rate_hz / teacher.timing.stride
     convolutions = [m for m in teacher.modules() if isinstance(m, torch.nn.Conv1d)]
@@ -342,16 +342,16 @@ def _integers(bundle: Bundle) -> str:
 
 
 def _commit() -> str:
-    """The commit of the source tree, marked if it has changes; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit of the source tree, marked if the code has changes; empty outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changes = git("status", "--porcelain", "--", "edge_runtime", "host_tools")
     except OSError:
         return ""
-    return done.stdout.strip()
+    return f"{commit}-dirty" if commit and changes else commit

@@ -19,12 +19,12 @@ from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, 
 from host_tools.data.records import EcgRecord
 from host_tools.export.pack import Packed, pack
 from host_tools.export.program import Program, fold
-from host_tools.nets.beats import Student, StudentShape
+from host_tools.nets.beats import BeatNet, BeatNetShape
 from host_tools.training import Schedule, train
 
 TIMING, CONDITIONING = BeatTiming(), Conditioning()
-SHAPE = StudentShape(channels=8, kernel=4, dilations=(1, 3), embedding=4, hidden=6, is_residual=False)
-RESIDUAL = StudentShape(channels=6, kernel=3, dilations=(1, 2), embedding=3, hidden=5, is_residual=True)
+SHAPE = BeatNetShape(channels=8, kernel=4, dilations=(1, 3), embedding=4, hidden=6, is_residual=False)
+RESIDUAL = BeatNetShape(channels=6, kernel=3, dilations=(1, 2), embedding=3, hidden=5, is_residual=True)
 ORIGIN = Training(commit="", recipe="tiny", recipe_sha256="0" * 64, seed=0, records="simulated", simulated=True)
 
 
@@ -47,18 +47,18 @@ def signal() -> Float32Array:
 
 
 @cache
-def trained_student(shape: StudentShape = SHAPE, steps: int = 150) -> Student:
+def trained_student(shape: BeatNetShape = SHAPE, steps: int = 150) -> BeatNet:
     """A student after a few steps: it finds most simulated beats. Callers must not change it."""
     torch.manual_seed(0)
     sampling = Sampling(chunk_s=10.0, chunks=8, noise_probability=0.0)
     batches = iter(ChunkSampler(conditioned(), TIMING, CONDITIONING.rate_hz, sampling, seed=0))
-    return train(Student(shape, TIMING), batches, Schedule(steps=steps, learning_rate=1e-2, mean_decay=0.9)).eval()
+    return train(BeatNet(shape, TIMING), batches, Schedule(steps=steps, learning_rate=1e-2, mean_decay=0.9)).eval()
 
 
-def untrained_student(shape: StudentShape = SHAPE, seed: int = 0) -> Student:
+def untrained_student(shape: BeatNetShape = SHAPE, seed: int = 0) -> BeatNet:
     """Random weights, and batch norms with statistics of their own, so that folding them shows."""
     torch.manual_seed(seed)
-    student = Student(shape, TIMING).eval()
+    student = BeatNet(shape, TIMING).eval()
     for module in student.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             for values, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_var, 0.02)):
@@ -72,7 +72,7 @@ def scales_of(program: Program) -> dict[str, Scale]:
     return calibrate(program, [np.ascontiguousarray(r.x[:, 0]) for r in conditioned()])
 
 
-def packed(student: Student, folder: Path, *, is_int8: bool) -> Packed:
+def packed(student: BeatNet, folder: Path, *, is_int8: bool) -> Packed:
     """A verified bundle."""
     scales = scales_of(fold(student.trunk)) if is_int8 else None
     return pack(student, scales, folder, conditioning=CONDITIONING, engine=OnnxEngine(), training=ORIGIN)

@@ -89,7 +89,7 @@ class Latency:
     """Times of one stage, each call timed singly; made by `latency`.
 
     p*_ns    nearest-rank percentiles; None where there are too few calls to claim one, named in `refused`
-    values   all of them in order of time: base64 of zlib of little-endian uint32 nanoseconds
+    values   all of them in order of time: base64 of zlib of little-endian uint32 nanoseconds; empty in a summary
     """
 
     stage: str
@@ -122,6 +122,11 @@ def latency(stage: str, values_ns: ArrayLike) -> Latency:
         refused=refused,
         values=pack(values, "<u4"),
     )
+
+
+def without_values(full: Latency) -> Latency:
+    """The summary alone, where the raw values are kept in another file."""
+    return replace(full, values="")
 
 
 def min_calls(percentile: float) -> int:

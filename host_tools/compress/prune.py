@@ -14,10 +14,10 @@ import torch
 import torch_pruning
 
 from edge_runtime.contract.errors import SettingsError
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 
 
-def prune_channels(student: Student, channels: int) -> Student:
+def prune_channels(student: BeatNet, channels: int) -> BeatNet:
     """A copy of the student with `channels` channels in every trunk layer; needs fine-tuning afterwards.
 
     Raises SettingsError unless 1 <= channels <= the student's.

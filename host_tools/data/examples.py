@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from edge_runtime.contract.beats import BeatTiming
+from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.preprocess import Conditioner, Conditioning
 from edge_runtime.contract.rhythm import N_FEATURES, RhythmContext
 from edge_runtime.contract.signal import Block, Float32Array
@@ -152,6 +153,12 @@ class ChunkSampler:
         self._rng = np.random.default_rng(seed)
         self._n = int(sampling.chunk_s * rate_hz) // timing.stride * timing.stride
         self._settling = int(SETTLING_S * rate_hz)
+        for record in self._records:
+            if len(record.x) < self._n:
+                raise SettingsError(
+                    f"record {record.name} lasts {len(record.x) / rate_hz:.1f} s; at least one chunk of "
+                    f"{sampling.chunk_s:g} s wanted"
+                )
         # A record's chance to be the home of a focused chunk grows with the square root of its beats of
         # that class, capped, so that one patient does not stand for the class.
         self._by_class: list[np.ndarray | None] = []

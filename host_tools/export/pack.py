@@ -1,4 +1,4 @@
-"""Student -> bundle: write the graphs, prove that all forms agree, store golden vectors, write the manifest."""
+"""Network -> bundle: write the graphs, prove that all forms agree, store golden vectors, write the manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from host_tools.export.onnx_head import write_head
 from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.program import fold
 from host_tools.export.verify import Parity, verify
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 
 CLASSES = ("N", "S", "V", "F")
 HOP_SAMPLES = 25
@@ -41,7 +41,7 @@ class Packed:
 
 
 def pack(
-    student: Student,
+    student: BeatNet,
     scales: dict[str, Scale] | None,
     destination: Path,
     *,

@@ -22,7 +22,7 @@ from host_tools.compress.quantize import Scale
 from host_tools.export.onnx_head import write_head
 from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.program import Program
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 
 FP32_TOLERANCE = 1e-5  # of the largest output
 # INT8 is a different model, not a rounding: this only catches wrong scales, swapped channels and the like.
@@ -42,7 +42,7 @@ class Parity:
 
 
 def verify(
-    student: Student,
+    student: BeatNet,
     program: Program,
     scales: dict[str, Scale] | None,
     bundle: Bundle,
@@ -156,7 +156,7 @@ def _device(bundle: Bundle, engine: Engine, x: Float32Array) -> Float32Array:
     return np.concatenate(rows)
 
 
-def _verify_head(student: Student, bundle: Bundle, engine: Engine) -> float:
+def _verify_head(student: BeatNet, bundle: Bundle, engine: Engine) -> float:
     """The head over a sequence of beats: torch against the device's graph, beat by beat."""
     rng = np.random.default_rng(1)
     graph = bundle.manifest.graph("head")

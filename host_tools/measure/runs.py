@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_runtime.contract.report import BenchReport, Conditions, ReportError
+from edge_runtime.contract.report import BenchReport, Conditions, ReportError, without_values
 from host_tools.data.records import EcgRecord
 from host_tools.measure.score import IntArray, RecordScore, score_record
 from host_tools.measure.study import HostAgainstDevice
@@ -75,7 +75,7 @@ def compare_runs(host: BenchReport, device: BenchReport) -> HostAgainstDevice:
         equal_beats=equal,
         first_difference=first,
         max_confidence_difference=farthest,
-        host_latencies=host.latencies,
+        host_latencies=tuple(map(without_values, host.latencies)),
     )
 
 

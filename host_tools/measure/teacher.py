@@ -13,11 +13,11 @@ from edge_runtime.vitals.beats import BeatPicker
 from host_tools.data.examples import ConditionedRecord
 from host_tools.data.records import EcgRecord
 from host_tools.measure.score import RecordScore, score_record
-from host_tools.nets.beats import N_CLASSES, Student
+from host_tools.nets.beats import N_CLASSES, BeatNet
 
 
 @torch.no_grad()
-def soft_labels(teachers: Sequence[Student], record: ConditionedRecord) -> tuple[Float32Array, Float32Array]:
+def soft_labels(teachers: Sequence[BeatNet], record: ConditionedRecord) -> tuple[Float32Array, Float32Array]:
     """Logits of the teachers' mean probability at the annotated beats (beats, 4) and per frame (frames,)."""
     outputs = _outputs(teachers, record)
     timing = teachers[0].timing
@@ -29,7 +29,7 @@ def soft_labels(teachers: Sequence[Student], record: ConditionedRecord) -> tuple
 
 @torch.no_grad()
 def score_teacher(
-    teachers: Sequence[Student],
+    teachers: Sequence[BeatNet],
     record: EcgRecord,
     conditioned: ConditionedRecord,
     conditioning: Conditioning,
@@ -63,7 +63,7 @@ def score_teacher(
     )
 
 
-def _outputs(teachers: Sequence[Student], record: ConditionedRecord) -> list[torch.Tensor]:
+def _outputs(teachers: Sequence[BeatNet], record: ConditionedRecord) -> list[torch.Tensor]:
     """Each teacher's trunk over the whole record; (1, 1 + embedding, frames)."""
     device = next(teachers[0].parameters()).device
     x = torch.from_numpy(np.ascontiguousarray(record.x[:, 0]))[None, None].to(device)
@@ -77,7 +77,7 @@ def _detection(outputs: Sequence[torch.Tensor]) -> Float32Array:
 
 
 def _classes(
-    teachers: Sequence[Student], outputs: Sequence[torch.Tensor], at: np.ndarray, rhythm: Float32Array
+    teachers: Sequence[BeatNet], outputs: Sequence[torch.Tensor], at: np.ndarray, rhythm: Float32Array
 ) -> Float32Array:
     """Mean probabilities float32 (beats, 4) of beats whose R peaks lie at frames `at`."""
     if len(at) == 0:

@@ -23,7 +23,7 @@ TEMPLATE_RATE = 1.0 / 12.0  # of the running mean over a patient's beat embeddin
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentShape:
+class BeatNetShape:
     """Size of a network; `channels` is what pruning shrinks.
 
     Few wide convolutions instead of many narrow ones: on a gateway each operator of a step costs about as much
@@ -57,7 +57,7 @@ class CausalBlock(nn.Module):
 class Trunk(nn.Module):
     """Causal convolutions over one lead: a feature vector, a detection score and an embedding per frame."""
 
-    def __init__(self, shape: StudentShape, stride: int) -> None:
+    def __init__(self, shape: BeatNetShape, stride: int) -> None:
         super().__init__()
         c = shape.channels
         self.history = STEM_KERNEL - stride
@@ -107,10 +107,10 @@ def running_mean(e: torch.Tensor) -> torch.Tensor:
     return torch.einsum("kj,bjc->bkc", weight.to(e.dtype), e)
 
 
-class Student(nn.Module):
+class BeatNet(nn.Module):
     """Causal beat model for one lead; the trunk runs every hop, the head once per beat."""
 
-    def __init__(self, shape: StudentShape, timing: BeatTiming, dropout: float = 0.1) -> None:
+    def __init__(self, shape: BeatNetShape, timing: BeatTiming, dropout: float = 0.1) -> None:
         super().__init__()
         self.shape, self.timing = shape, timing
         self.trunk = Trunk(shape, timing.stride)

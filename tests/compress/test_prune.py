@@ -11,22 +11,22 @@ import torch
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.prune import parameters, prune_channels
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 
 SHAPES = {"plain": tiny_models.SHAPE, "residual": tiny_models.RESIDUAL}
 
 
 @pytest.fixture(params=SHAPES)
-def student(request: pytest.FixtureRequest) -> Student:
+def student(request: pytest.FixtureRequest) -> BeatNet:
     return tiny_models.untrained_student(SHAPES[request.param])
 
 
-def outputs(student: Student) -> torch.Tensor:
+def outputs(student: BeatNet) -> torch.Tensor:
     with torch.no_grad():
         return student.trunk(torch.from_numpy(tiny_models.signal())[None, None])
 
 
-def silence(student: Student, channels: list[int]) -> None:
+def silence(student: BeatNet, channels: list[int]) -> None:
     """Make channels of every trunk layer contribute nothing."""
     trunk = student.trunk
     trunk.stem.weight.data[channels] = 0.0
@@ -40,7 +40,7 @@ def silence(student: Student, channels: list[int]) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_tensors_are_physically_smaller(student: Student, channels: int) -> None:
+def test_tensors_are_physically_smaller(student: BeatNet, channels: int) -> None:
     before = copy.deepcopy(student.state_dict())
     pruned = prune_channels(student, channels)
     c, kernel = channels, student.shape.kernel
@@ -51,7 +51,7 @@ def test_tensors_are_physically_smaller(student: Student, channels: int) -> None
     assert pruned.trunk.out.weight.shape == (1 + student.shape.embedding, c, 1)
     assert parameters(pruned.head) == parameters(student.head)
     # The rebuilt network of that shape has as many values, so it can be loaded, exported and counted.
-    rebuilt = Student(pruned.shape, pruned.timing)
+    rebuilt = BeatNet(pruned.shape, pruned.timing)
     assert parameters(rebuilt) == parameters(pruned) < parameters(student)
     rebuilt.load_state_dict(pruned.state_dict())
     # The student it was made from is as it was.
@@ -59,13 +59,13 @@ def test_tensors_are_physically_smaller(student: Student, channels: int) -> None
         assert torch.equal(value, before[name])
 
 
-def test_channels_that_contribute_nothing_are_the_ones_that_go(student: Student) -> None:
+def test_channels_that_contribute_nothing_are_the_ones_that_go(student: BeatNet) -> None:
     silence(student, [0, 4])
     pruned = prune_channels(student, student.shape.channels - 2)
     torch.testing.assert_close(outputs(pruned), outputs(student))
 
 
-def test_pruning_nothing_changes_nothing(student: Student) -> None:
+def test_pruning_nothing_changes_nothing(student: BeatNet) -> None:
     pruned = prune_channels(student, student.shape.channels)
     assert torch.equal(outputs(pruned), outputs(student))
 
@@ -78,6 +78,6 @@ def test_every_count_can_be_had(before: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [0, -1, 100])
-def test_a_count_that_cannot_be_is_refused(student: Student, channels: int) -> None:
+def test_a_count_that_cannot_be_is_refused(student: BeatNet, channels: int) -> None:
     with pytest.raises(SettingsError, match=rf"prune\.channels is {channels}; 1 to {student.shape.channels} wanted"):
         prune_channels(student, channels)

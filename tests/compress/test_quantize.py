@@ -50,7 +50,7 @@ def test_each_output_channel_of_a_weight_has_its_own_scale() -> None:
 
 
 @pytest.mark.parametrize("shape", [tiny_models.SHAPE, tiny_models.RESIDUAL], ids=["plain", "residual"])
-def test_what_is_never_negative_has_zero_point_0(shape: tiny_models.StudentShape) -> None:
+def test_what_is_never_negative_has_zero_point_0(shape: tiny_models.BeatNetShape) -> None:
     program = fold(tiny_models.untrained_student(shape).trunk)
     scales = tiny_models.scales_of(program)
     assert set(scales) == {INPUT, *(o.name for o in program.operators)} - {program.output}

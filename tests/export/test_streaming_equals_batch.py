@@ -26,7 +26,7 @@ from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.pack import pack
 from host_tools.export.program import Program, fold, run
 from host_tools.export.verify import Parity, verify
-from host_tools.nets.beats import Student
+from host_tools.nets.beats import BeatNet
 
 TOLERANCE = 1e-5  # of the largest output: the law of the project for fp32
 STUDENTS = {
@@ -37,12 +37,12 @@ STUDENTS = {
 
 
 @pytest.fixture(params=STUDENTS)
-def student(request: pytest.FixtureRequest) -> Student:
-    found: Student = STUDENTS[request.param]()
+def student(request: pytest.FixtureRequest) -> BeatNet:
+    found: BeatNet = STUDENTS[request.param]()
     return found
 
 
-def torch_scores(student: Student, x: Float32Array) -> Float32Array:
+def torch_scores(student: BeatNet, x: Float32Array) -> Float32Array:
     """float32 (frames, 1 + embedding) of the whole signal at once."""
     with torch.no_grad():
         return np.asarray(student.trunk(torch.from_numpy(x)[None, None])[0].numpy().T)
@@ -85,7 +85,7 @@ def on_device(bundle: Bundle, engine: OnnxEngine, x: Float32Array, seed: int) ->
     return np.concatenate(rows)
 
 
-def test_all_fp32_forms_agree(student: Student, engine: OnnxEngine, tmp_path: Path) -> None:
+def test_all_fp32_forms_agree(student: BeatNet, engine: OnnxEngine, tmp_path: Path) -> None:
     x, program = tiny_models.signal(), fold(student.trunk)
     wanted = torch_scores(student, x)
     bundle = tiny_models.packed(student, tmp_path / "bundle", is_int8=False).bundle
@@ -100,7 +100,7 @@ def test_all_fp32_forms_agree(student: Student, engine: OnnxEngine, tmp_path: Pa
         assert np.abs(given - wanted).max() <= TOLERANCE * np.abs(wanted).max(), name
 
 
-def test_all_int8_forms_agree_to_the_bit(student: Student, engine: OnnxEngine, tmp_path: Path) -> None:
+def test_all_int8_forms_agree_to_the_bit(student: BeatNet, engine: OnnxEngine, tmp_path: Path) -> None:
     x, program = tiny_models.signal(), fold(student.trunk)
     scales = tiny_models.scales_of(program)
     bundle = tiny_models.packed(student, tmp_path / "bundle", is_int8=True).bundle
@@ -117,7 +117,7 @@ def test_every_trunk_operator_of_an_int8_graph_computes_in_integers(int8_bundle:
     assert fp32_bundle.manifest.graph(TRUNK).integer_operators == 0
 
 
-def test_the_declared_receptive_field_is_the_true_one(student: Student) -> None:
+def test_the_declared_receptive_field_is_the_true_one(student: BeatNet) -> None:
     """A change of one sample is seen by exactly the frames whose field holds it."""
     field, stride = student.receptive_field_samples, TIMING.stride
     n = (field // stride + 40) * stride
@@ -134,7 +134,7 @@ def test_the_declared_receptive_field_is_the_true_one(student: Student) -> None:
 
 
 def batch_beats(
-    student: Student, bundle: Bundle, samples: Float32Array, rate_hz: float
+    student: BeatNet, bundle: Bundle, samples: Float32Array, rate_hz: float
 ) -> list[tuple[int, str, float]]:
     """Beats of a whole record at once: torch trunk, scores compared as arrays, torch GRU over all beats."""
     m = bundle.manifest
@@ -185,7 +185,7 @@ def test_the_pipelines_beats_are_those_of_the_whole_record(
 # What somebody could get wrong between the model and its files, and the two forms that then differ.
 
 
-def tampered(student: Student, kind: str) -> tuple[Student, Program, dict[str, Scale]]:
+def tampered(student: BeatNet, kind: str) -> tuple[BeatNet, Program, dict[str, Scale]]:
     """Torch model, program and scales of which one was changed."""
     program = fold(student.trunk)
     scales = tiny_models.scales_of(program)
