@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "write report.json and report.html from a study")
     report.add_argument("study", type=Path, help="report.json of a run")
     report.add_argument("--bench", type=Path, help="a bench report of another device, to be shown instead")
+    report.add_argument("--publish", action="store_true", help="leave out strips of recordings and raw times")
     report.add_argument("--out", type=Path, default=Path("report"), help="folder")
     return parser
 
@@ -240,7 +241,7 @@ def _bench(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from host_tools.measure.report import rewrite_report
 
-    data, html = rewrite_report(options.study, options.bench, options.out)
+    data, html = rewrite_report(options.study, options.bench, options.out, publish=options.publish)
     _say(options, {"report_json": str(data), "report_html": str(html)}, f"report  {html}")
     return 0
 

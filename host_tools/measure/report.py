@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.contract.report import BenchReport, ReportError
+from edge_runtime.contract.report import BenchReport, ReportError, without_values
 from edge_runtime.contract.report import from_json as bench_from_json
 from host_tools.measure.cells import interval, limit, with_unit
 from host_tools.measure.requirements import EQUALITY
@@ -26,17 +26,24 @@ def write_report(report: StudyReport, out_dir: Path) -> tuple[Path, Path]:
     return data, html
 
 
-def rewrite_report(study: Path, bench: Path | None, out_dir: Path) -> tuple[Path, Path]:
+def rewrite_report(study: Path, bench: Path | None, out_dir: Path, *, publish: bool = False) -> tuple[Path, Path]:
     """Write the report of a study again; with `bench`, time and memory are those of that device.
 
-    study  report.json of a run
-    bench  what another device brought back for the same bundle
+    study    report.json of a run
+    bench    what another device brought back for the same bundle
+    publish  leave out the strips of recordings, which may not be ours to hand on, and the raw times in the JSON
     Raises ReportError if a file cannot be read, is newer than this program, or is about another bundle.
     """
     report = from_json(_text(study), str(study))
     if bench is not None:
         report = _on_another_device(report, bench_from_json(_text(bench), str(bench)))
-    return write_report(report, out_dir)
+    if not publish:
+        return write_report(report, out_dir)
+    report = replace(report, strips=())
+    data, html = write_report(report, out_dir)
+    summaries = tuple(map(without_values, report.device_latencies))
+    data.write_text(to_json(replace(report, device_latencies=summaries)), encoding="utf-8")
+    return data, html
 
 
 def _on_another_device(report: StudyReport, bench: BenchReport) -> StudyReport:

@@ -138,6 +138,18 @@ def test_a_report_written_again_is_the_same(study, tmp_path):
     assert [p.read_text("utf-8") for p in again] == [p.read_text("utf-8") for p in (data, html)]
 
 
+def test_a_published_report_holds_no_recording_and_no_raw_times(study, tmp_path):
+    data, html = write_report(study, tmp_path / "run")
+    assert study.strips
+    published, page = rewrite_report(data, None, tmp_path / "published", publish=True)
+    found = from_json(published.read_text("utf-8"), "report.json")
+    assert found.strips == ()
+    assert {x.values for x in found.device_latencies} == {""}
+    assert found.requirements == study.requirements
+    assert study.strips[0].title in html.read_text("utf-8")
+    assert study.strips[0].title not in page.read_text("utf-8")
+
+
 def test_a_report_can_show_another_device(study, records, tmp_path):
     data, _ = write_report(study, tmp_path / "run")
     bench = made_up_bench(records)
