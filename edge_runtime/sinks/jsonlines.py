@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Protocol, TextIO
 
 from edge_runtime.contract.signal import Ledger, Reading
@@ -36,10 +37,17 @@ class JsonLines:
             self._stream.flush()
         except BrokenPipeError:
             self.is_open = False
+            self._let_go()
 
     def line(self, said: Reading | Ledger) -> str:
         """One JSON object."""
         return json.dumps(said.to_json(), allow_nan=False)
+
+    def _let_go(self) -> None:
+        """Point the stream nowhere: the interpreter flushes what it still holds at exit, and must not fail then."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
     def close(self) -> None:
         """Stop writing; the stream stays with whoever opened it."""

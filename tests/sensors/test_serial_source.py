@@ -127,7 +127,8 @@ def test_a_terminal_that_goes_away_is_lost_and_not_ended() -> None:
     os.close(reader)
     blocks = source.blocks()
     os.write(writer, b"x\n1\n2\n")
-    assert len(next(blocks).samples) == 2
+    # A block without samples is the sign of life of a port that has nothing to say yet.
+    assert len(next(b for b in blocks if len(b.samples)).samples) == 2
     os.close(writer)
     with pytest.raises(SourceLost, match="plug the sensor in again"):
         list(blocks)
