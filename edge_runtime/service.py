@@ -64,6 +64,7 @@ def run_service(
     source = open_source()
     with contextlib.closing(_Link(source, open_source, stop, clock, sleep, _Heart(clock, notify))) as link:
         pipeline = make_pipeline(source.spec)
+        sink.begin(source.spec)
         notify("READY=1")
         try:
             for block in link.blocks():

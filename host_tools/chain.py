@@ -1,11 +1,12 @@
 """The chain of models: teachers, students with and without them, pruned, INT8; every link kept on disk.
 
-A chain that was interrupted goes on where it stopped: finished links lie in the work folder, which belongs to
-one recipe and one data set.
+A chain that was interrupted goes on where it stopped: finished links lie in a folder whose name is a hash of the
+recipe, of the records and of the code that learns from them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from edge_runtime.contract import preprocess
 from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.prune import prune_channels
 from host_tools.compress.quantize import Scale, calibrate
@@ -57,11 +59,10 @@ class Models:
 class Chain:
     """Makes the models of one recipe, on the GPU where there is one."""
 
-    def __init__(self, recipe: Recipe, data: DataSet, work: Path, bar: Bar) -> None:
-        self._recipe, self._data, self._work, self._bar = recipe, data, work, bar
+    def __init__(self, recipe: Recipe, data: DataSet, models: Path, bar: Bar) -> None:
+        self._recipe, self._data, self._models, self._bar = recipe, data, models, bar
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._records: list[ConditionedRecord] = []
-        work.mkdir(parents=True, exist_ok=True)
 
     @property
     def train_names(self) -> tuple[str, ...]:
@@ -79,6 +80,8 @@ class Chain:
         """Run the chain, or what is left of it."""
         r = self._recipe
         raw = self._load()
+        self._work = self._models / f"{r.name}-{self._data.name}-{_key(r, raw)}"
+        self._work.mkdir(parents=True, exist_ok=True)
         teachers = tuple(self._teacher(seed) for seed in r.teacher.seeds)
         alone = tuple(self._student(seed, distilled=False) for seed in r.student.seeds)
         self._teach(teachers)
@@ -190,6 +193,21 @@ class Chain:
                 tick(i + 1, len(self._records), record.name)
         for teacher in teachers:
             teacher.cpu()
+
+
+def _key(recipe: Recipe, records: Sequence[EcgRecord]) -> str:
+    """What trained weights depend on: recipe, records, and the code that makes one out of the other."""
+    digest = hashlib.sha256(repr(recipe).encode())
+    for record in records:
+        digest.update(repr((record.name, record.rate_hz, record.lead_names)).encode())
+        for values in (record.leads, record.beat_samples, record.beat_classes, record.masked):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    host, contract = Path(__file__).parent, Path(preprocess.__file__).parent
+    learning = (host / "data", host / "nets", host / "compress", contract)
+    files = sorted(f for folder in learning for f in folder.glob("*.py"))
+    for file in (*files, host / "training.py", Path(__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:10]
 
 
 def has_fast_bf16() -> bool:

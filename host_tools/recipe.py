@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_runtime.contract.strict import build
 from host_tools.compress.distill import Distillation
 from host_tools.compress.quantize import Calibration
 from host_tools.data.examples import Sampling
+from host_tools.export.pack import HOP_SAMPLES
 from host_tools.nets.beats import BeatNetShape
 from host_tools.training import Schedule
 
@@ -24,6 +26,7 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,16 @@ class DataPart:
     stretches: tuple[float, ...] = (0.93, 1.0, 1.07)
     atrial: int = 1
     calibration_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave nothing to learn from."""
+        if not self.stretches or not all(0.5 <= s <= 2.0 for s in self.stretches):
+            raise SettingsError(f"data.stretches is {list(self.stretches)}; one or more speeds of 0.5 to 2 wanted")
+        if self.atrial < 0 or not self.calibration_s > 0:
+            raise SettingsError(
+                f"data.atrial is {self.atrial} and data.calibration_s {self.calibration_s:g}; "
+                "0 or more and more than 0 wanted"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +102,26 @@ class Recipe:
     prune: PrunePart = field(default_factory=PrunePart)
     quantize: Calibration = field(default_factory=Calibration)
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not fit each other, before anything is trained."""
+        if not NAME.fullmatch(self.name):
+            raise SettingsError(f"name is {self.name!r}; letters, digits, '.', '_' and '-' wanted")
+        if self.conditioning.rate_hz != self.timing.rate_hz:
+            raise SettingsError(
+                f"conditioning.rate_hz is {self.conditioning.rate_hz}, timing.rate_hz {self.timing.rate_hz}; "
+                "the same rate wanted"
+            )
+        if HOP_SAMPLES % self.timing.stride:
+            raise SettingsError(f"timing.stride is {self.timing.stride}; a divisor of the hop, {HOP_SAMPLES}, wanted")
+        if not self.teacher.seeds or not self.student.seeds:
+            raise SettingsError("teacher.seeds and student.seeds: at least one seed each wanted")
+        if not 0.0 < self.threshold < 1.0:
+            raise SettingsError(f"threshold is {self.threshold:g}; between 0 and 1 wanted")
+        if not 1 <= self.prune.channels <= self.student.shape.channels:
+            raise SettingsError(
+                f"prune.channels is {self.prune.channels}; 1 to the student's {self.student.shape.channels} wanted"
+            )
 
 
 def load_recipe(path: Path) -> tuple[Recipe, str]:

@@ -95,8 +95,7 @@ def run_study(wish: Wish, bar: Bar) -> Done:
     if wish.data is not None:
         recipe = replace(recipe, data=replace(recipe.data, set=wish.data))
     data = open_data_set(recipe.data.set, wish.data_root)
-    key = f"{recipe.name}-{recipe.data.set}-{recipe_sha256[:8]}"
-    chain = Chain(recipe, data, wish.out / "models" / key, bar)
+    chain = Chain(recipe, data, wish.out / "models", bar)
     models = chain.make()
     study = _Study(wish, recipe, recipe_sha256, data, chain, models, bar)
     report, bundle = study.run()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.distill import Distillation, distillation_loss
 from host_tools.data.examples import IGNORED, Batch
 
@@ -42,7 +43,7 @@ def train(
     """Train in place and return the model with the averaged weights, in eval mode.
 
     model   a module of `host_tools.nets.beats`: (x, beat_frame, rhythm) -> detection and class logits
-    Raises FloatingPointError if the loss stops being a number.
+    Raises SettingsError if the loss stops being a number.
     """
     device = next(model.parameters()).device
     average = copy.deepcopy(model).eval()
@@ -57,7 +58,9 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
             loss = batch_loss(model, batch, weights, schedule.frame_loss, distillation)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"training loss is {loss.item()} at step {step}")
+            raise SettingsError(
+                f"training loss is {loss.item()} at step {step}; a smaller schedule.learning_rate wanted"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.cli import RECIPES
-from host_tools.recipe import SCHEMA, load_recipe
+from host_tools.recipe import SCHEMA, Recipe, load_recipe
+from host_tools.training import Schedule
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))
 
@@ -38,19 +40,29 @@ def test_values_arrive_with_their_types(tmp_path: Path) -> None:
     text = """
 schema = 1
 name = "mine"
-threshold = 1
+[data]
+calibration_s = 60
 [student]
 seeds = [3, 4]
-shape = { channels = 12, dilations = [1, 2] }
+shape = { channels = 42, dilations = [1, 2] }
 [distill]
 form = "ce+a*kl"
 """
     recipe, _ = load_recipe(write(tmp_path, text))
     assert recipe.name == "mine"
-    assert (recipe.threshold, type(recipe.threshold)) == (1.0, float)
+    assert (recipe.data.calibration_s, type(recipe.data.calibration_s)) == (60.0, float)
     assert recipe.student.seeds == (3, 4)
     assert recipe.student.shape.dilations == (1, 2)
     assert recipe.distill.form == "ce+a*kl"
+
+
+def test_a_nested_table_keeps_its_own_defaults_for_keys_it_leaves_out(tmp_path: Path) -> None:
+    text = HEAD + "[teacher]\nshape = { channels = 96 }\n[prune]\nschedule = { steps = 5 }"
+    recipe, _ = load_recipe(write(tmp_path, text))
+    default = Recipe(schema=1, name="default")
+    assert recipe.teacher.shape == replace(default.teacher.shape, channels=96)
+    assert recipe.prune.schedule == replace(default.prune.schedule, steps=5)
+    assert default.prune.schedule.learning_rate != Schedule().learning_rate
 
 
 HEAD = 'schema = 1\nname = "mine"\n'
@@ -68,6 +80,12 @@ WRONG = {
     "too few weights": (HEAD + "[student.schedule]\nclass_weights = [1.0]", "class_weights has 1 values; 4 wanted"),
     "impossible temperature": (HEAD + "[distill]\ntemperature = 0.0", "temperature is 0.0; more than 0 wanted"),
     "impossible timing": (HEAD + "[timing]\ndecide_frames = 3", "decide_frames is 3; more than"),
+    "two rates": (HEAD + "[conditioning]\nrate_hz = 250", "conditioning.rate_hz is 250, timing.rate_hz 125"),
+    "uneven hop": (HEAD + "[timing]\nstride = 4", "timing.stride is 4; a divisor of the hop, 25, wanted"),
+    "no speed": (HEAD + "[data]\nstretches = []", "data.stretches is []; one or more speeds"),
+    "no seed": (HEAD + "[teacher]\nseeds = []", "at least one seed each wanted"),
+    "name that is a path": ('schema = 1\nname = "../x"', "name is '../x'; letters, digits"),
+    "pruning that grows": (HEAD + "[prune]\nchannels = 60", "prune.channels is 60; 1 to the student's 40 wanted"),
     "no table": (HEAD + "student = 3", "student: found int; a table wanted"),
     "no TOML": ("schema = = 1", "not TOML"),
 }

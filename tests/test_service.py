@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
 from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
 from edge_runtime.sinks.jsonlines import JsonLines
+from edge_runtime.sinks.text import TextLines
 
 SPEC = StreamSpec(rate_hz=250.0)
 
@@ -85,6 +87,9 @@ class FakeSink:
     def __init__(self, limit: int = 10**9) -> None:
         self.said: list[Reading | Ledger] = []
         self.is_open, self._limit = True, limit
+
+    def begin(self, spec: StreamSpec) -> None:
+        self.spec = spec
 
     def write(self, said: Reading | Ledger) -> None:
         self.said.append(said)
@@ -343,6 +348,20 @@ def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert lines[1] == {"name": "ledger", "received": 3, "scored": 2, "dropped": 1, "gap": 0}
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("kind", [JsonLines, TextLines])
+def test_every_line_of_a_simulated_stream_says_so(kind: type[JsonLines]) -> None:
+    lines = {}
+    for simulated in (True, False):
+        stream = io.StringIO()
+        sink = kind(stream)
+        sink.begin(StreamSpec(rate_hz=250, simulated=simulated))
+        sink.write(Reading(name="beat", sample=5, t_s=0.02, value="N", confidence=0.9))
+        sink.write(Ledger(received=3, scored=2, dropped=1))
+        lines[simulated] = stream.getvalue().splitlines()
+    assert ["simulated" in line for line in lines[True]] == [True, True]
+    assert ["simulated" in line for line in lines[False]] == [False, False]
 
 
 SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"

@@ -51,7 +51,7 @@ class Reading:
     t_s         the same in seconds since the source's sample 0
     value       beat class, heart rate...; None where the signal cannot support one
     confidence  probability of `value` in [0, 1]
-    quality     share of usable signal around it in [0, 1]
+    quality     share of usable signal in the seconds before it in [0, 1]
     t_ns        monotonic time at which the newest sample needed for it arrived (0: not a live stream)
     """
 
@@ -80,7 +80,7 @@ class Ledger:
 
     received  positions from the first to the newest sample, those that never arrived included
     scored    positions that went through the model
-    dropped   positions that arrived and could not be scored (not a number, queue overflow)
+    dropped   positions that arrived and could not be scored (not a number)
     gap       positions that never arrived
     """
 

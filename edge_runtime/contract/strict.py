@@ -12,10 +12,12 @@ from edge_runtime.contract.errors import EdgeError
 T = TypeVar("T")
 
 
-def build(cls: type[T], value: object, where: str, error: type[EdgeError]) -> T:
+def build(cls: type[T], value: object, where: str, error: type[EdgeError], base: T | None = None) -> T:
     """Make a `cls` (a dataclass) from a mapping.
 
     where  how the place is named in messages
+    base   gives the values of keys that are not in the mapping; without it they take the fields' defaults, and
+           a nested table likewise starts from the default of its own field
     Raises `error` naming the key, what was found, and the keys that exist.
     """
     if not isinstance(value, dict):
@@ -25,22 +27,27 @@ def build(cls: type[T], value: object, where: str, error: type[EdgeError]) -> T:
     unknown = sorted(set(value) - set(fields))
     if unknown:
         raise error(f"{where}: unknown key '{unknown[0]}'; keys are {', '.join(sorted(fields))}")
-    missing = sorted(
-        name
-        for name, f in fields.items()
-        if name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    )
+    given = {k: _default(f) if base is None else getattr(base, k) for k, f in fields.items()}
+    missing = sorted(k for k, default in given.items() if k not in value and default is dataclasses.MISSING)
     if missing:
         raise error(f"{where}: key '{missing[0]}' is missing")
-    return cls(**{k: _convert(hints[k], v, f"{where}.{k}", error) for k, v in value.items()})
+    given |= {k: _convert(hints[k], v, f"{where}.{k}", error, given[k]) for k, v in value.items()}
+    try:
+        return cls(**given)
+    except EdgeError as refused:  # by the dataclass itself
+        raise error(f"{where}: {refused}") from refused
 
 
-def _convert(hint: Any, value: object, where: str, error: type[EdgeError]) -> Any:
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _convert(hint: Any, value: object, where: str, error: type[EdgeError], base: Any = None) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where, error)
+        return _convert(next(a for a in arguments if a is not type(None)), value, where, error, base)
     if origin is typing.Literal:
         if value not in arguments:
             raise error(f"{where} is {value!r}; one of {', '.join(map(repr, arguments))} wanted")
@@ -54,7 +61,7 @@ def _convert(hint: Any, value: object, where: str, error: type[EdgeError]) -> An
     if origin is dict and isinstance(value, dict):
         return {str(k): _convert(arguments[1], v, f"{where}.{k}", error) for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, where, error)
+        return build(hint, value, where, error, base if isinstance(base, hint) else None)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     plain = origin or hint

@@ -6,13 +6,16 @@ import json
 import os
 from typing import Protocol, TextIO
 
-from edge_runtime.contract.signal import Ledger, Reading
+from edge_runtime.contract.signal import Ledger, Reading, StreamSpec
 
 
 class Sink(Protocol):
     """Where readings go; `is_open` turns false when nobody takes them any more."""
 
     is_open: bool
+
+    def begin(self, spec: StreamSpec) -> None:
+        """Learn which stream the readings will come from."""
 
     def write(self, said: Reading | Ledger) -> None:
         """Take one reading, or at the end the ledger; ignored when the sink is no longer open."""
@@ -22,11 +25,19 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line, flushed line by line; a reader that goes away (`| head`) ends it quietly."""
+    """One JSON object a line, flushed line by line; a reader that goes away (`| head`) ends it quietly.
+
+    What a simulated stream gave says so in every line.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.is_open = True
+        self.is_simulated = False
         self._stream = stream
+
+    def begin(self, spec: StreamSpec) -> None:
+        """Learn whether the stream is simulated."""
+        self.is_simulated = spec.simulated
 
     def write(self, said: Reading | Ledger) -> None:
         """Write one line."""
@@ -41,7 +52,8 @@ class JsonLines:
 
     def line(self, said: Reading | Ledger) -> str:
         """One JSON object."""
-        return json.dumps(said.to_json(), allow_nan=False)
+        marks = {"simulated": True} if self.is_simulated else {}
+        return json.dumps(said.to_json() | marks, allow_nan=False)
 
     def _let_go(self) -> None:
         """Point the stream nowhere: the interpreter flushes what it still holds at exit, and must not fail then."""
