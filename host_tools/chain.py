@@ -26,6 +26,7 @@ from host_tools.data.premature import with_premature_beats
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet
 from host_tools.export.program import fold
+from host_tools.fit import has_fast_bf16
 from host_tools.measure.teacher import soft_labels
 from host_tools.nets.beats import BeatNet
 from host_tools.recipe import Recipe
@@ -208,9 +209,3 @@ def _key(recipe: Recipe, records: Sequence[EcgRecord]) -> str:
     for file in (*files, host / "training.py", Path(__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:10]
-
-
-def has_fast_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 natively; elsewhere it would be slower than float32."""
-    cpu = torch.cpu.get_capabilities()
-    return torch.cuda.is_available() or bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))

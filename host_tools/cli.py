@@ -136,8 +136,8 @@ def _run(options: argparse.Namespace) -> int:
 
     from host_tools.bars import console_bars
     from host_tools.data.sets import data_root
+    from host_tools.main_job import Wish, run_study
     from host_tools.measure.report import console_table
-    from host_tools.study import Wish, run_study
 
     out = options.out or Path("runs") / options.recipe.stem
     known = RECIPES / f"{options.recipe}.toml"

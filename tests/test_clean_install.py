@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "deploy" / "bundles" / "ecg-beats"
 NO_INDEX = re.compile(r"No matching distribution|Could not fetch|Connection|resolve|timed out|No space", re.IGNORECASE)
 # Distributions that training, other engines and data sets need, and that no gateway should get.
-HOST_ONLY = ("torch", "wfdb", "onnx", "asyncssh", "matplotlib", "rich", "torch_pruning", "pandas", "pytest")
+HOST_ONLY = ("torch", "wfdb", "onnx", "asyncssh", "sklearn", "rich", "torch_pruning", "pandas", "pytest")
 
 
 def run(command: Sequence[str | Path], **more: object) -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,9 @@ from edge_runtime.contract.report import from_json as bench_from_json
 from edge_runtime.engine.onnx import OnnxEngine
 from host_tools.chain import Ticker
 from host_tools.cli import main
+from host_tools.main_job import Done, Wish, run_study
 from host_tools.measure.study import from_json
 from host_tools.ship.errors import ShipError
-from host_tools.study import Done, Wish, run_study
 
 RECIPE = """
 schema = 1

@@ -1,0 +1,1 @@
+"""Health tasks, one file each: data, protocol, networks, score."""
