@@ -1,0 +1,44 @@
+"""Steps by the name that a recipe gives them in `do`."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, cast
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.strict import build
+from host_tools.compress.guard import Guard
+from host_tools.compress.step import Step
+
+STEPS = {
+    "train": "host_tools.compress.train:Train",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A step of a recipe.
+
+    text  what its result depends on: its name and all its settings
+    file  the module that does it
+    """
+
+    name: str
+    step: Step
+    guard: Guard | None
+    text: str
+    module: str
+
+
+def plan_step(table: dict[str, object], where: str) -> Planned:
+    """A recipe's table `{ do = "NAME", ... }` as a step; raises SettingsError naming the key that is wrong."""
+    rest = dict(table)
+    name, guard = rest.pop("do", None), rest.pop("guard", None)
+    if not isinstance(name, str) or name not in STEPS:
+        raise SettingsError(f"{where}.do is {name!r}; one of {', '.join(sorted(STEPS))} wanted")
+    module, _, cls = STEPS[name].partition(":")
+    kind: Any = getattr(importlib.import_module(module), cls)
+    step = cast(Step, build(kind, rest, where, SettingsError))
+    held = None if guard is None else build(Guard, guard, f"{where}.guard", SettingsError)
+    return Planned(name=name, step=step, guard=held, text=f"{name} {step!r} {held!r}", module=module)

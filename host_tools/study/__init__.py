@@ -1,0 +1,1 @@
+"""Tables of experiments: rows of compression steps over folds and seeds, cached, compared, reported."""

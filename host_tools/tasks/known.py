@@ -1,0 +1,51 @@
+"""Tasks by name; a user's own task is a file and a class, `path/to/mine.py:MyTask`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from edge_runtime.contract.errors import SettingsError
+from host_tools.tasks.task import Task
+
+TASKS = {
+    "breast-cancer": "host_tools.tasks.breast_cancer:BreastCancer",
+}
+
+
+def open_task(name: str, options: Mapping[str, object]) -> Task:
+    """The task called `name`, made with `options`; raises SettingsError naming what exists."""
+    cls = _class(name)
+    known = [p for p in inspect.signature(cls).parameters]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise SettingsError(f"task {name}: unknown option '{unknown[0]}'; options are {', '.join(known) or 'none'}")
+    task = cls(**options)
+    missing = [m for m in ("name", "classes", "metric", "folds", "teacher", "student", "score") if not hasattr(task, m)]
+    if missing:
+        raise SettingsError(
+            f"task {name}: {cls.__name__} has no '{missing[0]}'; it must honour host_tools.tasks.task.Task"
+        )
+    return cast(Task, task)
+
+
+def _class(name: str) -> Any:
+    if name in TASKS:
+        module, _, cls = TASKS[name].partition(":")
+        return getattr(importlib.import_module(module), cls)
+    file, _, cls = name.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise SettingsError(f"task is {name!r}; FILE.py:CLASS or one of {', '.join(sorted(TASKS))} wanted")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"task {name}: {path} is not a Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    if not hasattr(loaded, cls):
+        raise SettingsError(f"task {name}: {path} has no class {cls}")
+    return getattr(loaded, cls)
