@@ -35,7 +35,7 @@ class Row:
     """A line of the table.
 
     after    the row whose last model this one goes on from
-    network  where it begins if it goes on from none; `teacher`: what a single teacher is by itself
+    network  where it begins if it goes on from none; `teacher` without steps: all teachers as one
     options  of the task, for this row alone
     """
 

@@ -14,6 +14,7 @@ from host_tools.tasks.task import Task
 
 TASKS = {
     "breast-cancer": "host_tools.tasks.breast_cancer:BreastCancer",
+    "chest-xray": "host_tools.tasks.chest_xray:ChestXray",
 }
 
 
@@ -31,6 +32,11 @@ def open_task(name: str, options: Mapping[str, object]) -> Task:
             f"task {name}: {cls.__name__} has no '{missing[0]}'; it must honour host_tools.tasks.task.Task"
         )
     return cast(Task, task)
+
+
+def module_of(name: str) -> str:
+    """The module, or the file, that a task is written in."""
+    return TASKS[name].partition(":")[0] if name in TASKS else name.rpartition(":")[0]
 
 
 def _class(name: str) -> Any:

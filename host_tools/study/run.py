@@ -1,0 +1,323 @@
+"""Run a study: teachers first, then every row on every fold and seed, in processes side by side; cached and resumed."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from edge_runtime.contract.errors import SettingsError
+from host_tools.export.plain import export_plain
+from host_tools.measure.integer_layers import integer_layers
+from host_tools.measure.latency import interleaved_ns
+from host_tools.measure.logits import graph_logits
+from host_tools.measure.macs import macs, parameters
+from host_tools.study.chains import Chains, Link
+from host_tools.study.claims import judge_claims
+from host_tools.study.plan import Options, Row, Study
+from host_tools.study.result import SCHEMA, Cell, RowResult, StudyResult
+from host_tools.study.statistics import pooled
+from host_tools.tasks.known import module_of, open_task
+from host_tools.tasks.task import Examples, Fold, Task, check_folds
+
+Tick = Callable[[int, int, str], None]
+ZLIB_LEVEL = 9
+FEW_GROUPS = 0.25  # groups are told apart where they hold at least four examples each on average
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a study runs: the data root, and the folder that keeps models and cells."""
+
+    root: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The models of one fold and seed: the teacher of that seed, or all rows with the same task options."""
+
+    study: Study
+    place: Place
+    options: str
+    fold: int
+    seed: int
+    rows: tuple[str, ...]
+
+
+def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick) -> StudyResult:
+    """Run what is not there yet and gather the table; raises SettingsError before training for what cannot be."""
+    begun = time.monotonic()
+    groups = _by_options(study)
+    every = [(o, f, s) for o in groups for f, s in _pairs(study, _task(study.task, o, place.root)[1])]
+    teachers = [
+        Job(study=study, place=place, options=o, fold=f, seed=s, rows=())
+        for o, f in dict.fromkeys((o, f) for o, f, _ in every)
+        for s in (study.teacher.seeds if study.teacher else ())
+    ]
+    cells = [Job(study=study, place=place, options=o, fold=f, seed=s, rows=tuple(groups[o])) for o, f, s in every]
+    n, found = len(teachers) + len(cells), {}
+    with _executor(jobs) as executor:
+        for done, (job, result) in enumerate(_run(executor, teachers, cells)):
+            found.update(result)
+            tick(done + 1, n, f"{'rows' if job.rows else 'teacher'}, fold {job.fold + 1}, seed {job.seed}")
+    rows = [_row(study, place, row, found[row.name]) for row in study.row]
+    ns = interleaved_ns(_graphs(study, place, rows), _shape(study, place))
+    rows = [_with_latency(r, float(np.median(ns[r.name])) / 1e3) for r in rows]
+    task, folds = _task(study.task, json.dumps(study.options), place.root)
+    return StudyResult(
+        schema=SCHEMA,
+        name=study.name,
+        title=study.title,
+        note=study.note,
+        task=task.title,
+        data=task.data,
+        metric=task.metric,
+        classes=task.classes,
+        study_sha256=hashlib.sha256(repr(study).encode()).hexdigest(),
+        seeds=study.seeds,
+        folds=tuple(f.name for f in folds),
+        pairing=study.pairing,
+        command=command,
+        commit=_commit(),
+        machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {_cpu()}",
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - begun, 1),
+        rows=tuple(rows),
+        claims=tuple(judge_claims(study, task, rows, folds, ns)),
+    )
+
+
+def _by_options(study: Study) -> dict[str, list[str]]:
+    """Row names by the task options they need, as JSON."""
+    groups: dict[str, list[str]] = {}
+    for row in study.row:
+        groups.setdefault(_key(study.options_of(row)), []).append(row.name)
+    return groups
+
+
+def _key(options: Options) -> str:
+    return json.dumps(options, sort_keys=True)
+
+
+def _pairs(study: Study, folds: Sequence[Fold]) -> list[tuple[int, int]]:
+    """(fold, seed) of every cell."""
+    chosen = [i for i, f in enumerate(folds) if not study.folds or f.name in study.folds]
+    unknown = sorted(set(study.folds) - {f.name for f in folds})
+    if unknown:
+        raise SettingsError(f"folds: no fold {unknown[0]!r}; folds are {', '.join(f.name for f in folds)}")
+    if study.pairing == "one-to-one":
+        return [(f, study.seeds[i % len(study.seeds)]) for i, f in enumerate(chosen)]
+    return [(f, s) for s in study.seeds for f in chosen]
+
+
+@cache
+def _task(name: str, options: str, root: Path | None) -> tuple[Task, Sequence[Fold]]:
+    task = open_task(name, json.loads(options))
+    folds = task.folds(root)
+    check_folds(task, folds)
+    return task, folds
+
+
+def _executor(jobs: int) -> Executor | _Here:
+    if jobs <= 1:
+        return _Here()
+    import multiprocessing
+
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class _Here:
+    """An executor that does the work at once, in this process."""
+
+    def __enter__(self) -> _Here:
+        """Itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is left to do."""
+
+    def submit(self, work: Callable[[Job], dict[str, list[Cell]]], job: Job) -> Future[dict[str, list[Cell]]]:
+        """Do it."""
+        done: Future[dict[str, list[Cell]]] = Future()
+        done.set_result(work(job))
+        return done
+
+    def shutdown(self, *, cancel_futures: bool = False) -> None:
+        """Nothing waits."""
+
+
+Found = dict[str, list[Cell]]
+
+
+def _run(executor: Executor | _Here, *phases: Iterable[Job]) -> Iterator[tuple[Job, dict[str, list[Cell]]]]:
+    """Results as they come; a phase begins when the one before it has ended."""
+    gathered: dict[str, list[Cell]] = {}
+    for phase in phases:
+        waiting = {executor.submit(_do, job): job for job in phase}
+        try:
+            for future in as_completed(waiting):
+                for name, cells in future.result().items():
+                    gathered.setdefault(name, []).extend(cells)
+                yield waiting[future], gathered
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def _do(job: Job) -> Found:
+    """Make a teacher, or all rows of a fold and seed."""
+    task, folds = _task(job.study.task, job.options, job.place.root)
+    fold = folds[job.fold]
+    chains = Chains(task, fold, module_of(job.study.task), job.place.out / "models")
+    if not job.rows:
+        _teacher(job.study, chains, job.seed)
+        return {}
+    teachers = [_teacher(job.study, chains, s) for s in (job.study.teacher.seeds if job.study.teacher else ())]
+    found: Found = {}
+    for name in job.rows:
+        row = job.study.find(name)
+        if job.study.origin(row).network == "teacher" and not job.study.steps_of(row):
+            link = chains.together(teachers)
+        else:
+            start = job.study.origin(row).network
+            link = chains.make(start, job.seed, job.study.steps_of(row), teachers, how=start)
+        found[name] = [_cell(job, task, fold, link)]
+    return found
+
+
+def _teacher(study: Study, chains: Chains, seed: int) -> Link:
+    return chains.make("teacher", seed, study.teacher_steps(), how="teacher")
+
+
+def _cell(job: Job, task: Task, fold: Fold, link: Link) -> Cell:
+    """Score a model on the fold's test examples, as the ONNX file that would be shipped."""
+    place = _files(job.place.out, link.key)
+    if not place["onnx"].exists() or not place["logits"].exists():
+        place["onnx"].parent.mkdir(parents=True, exist_ok=True)
+        c = link.candidate
+        graph = c.graph or export_plain(c.network, fold.test.inputs.shape[1:])
+        np.save(place["logits"], graph_logits(graph, fold.test.inputs))
+        place["onnx"].write_bytes(graph.SerializeToString())
+    logits = np.load(place["logits"])
+    figures = {k: float(v) if np.isfinite(v) else None for k, v in task.score(logits, fold.test).items()}
+    return Cell(
+        fold=fold.name,
+        seed=job.seed,
+        figures=figures,
+        refused=link.refused,
+        seconds=round(link.seconds, 2),
+        key=link.key,
+    )
+
+
+def _files(out: Path, key: str) -> dict[str, Path]:
+    return {"onnx": out / "cells" / f"{key}.onnx", "logits": out / "cells" / f"{key}.npy"}
+
+
+def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
+    """Gather a row's cells in the order of seeds and folds."""
+    task, folds = _task(study.task, _key(study.options_of(row)), place.root)
+    by_name = {f.name: f for f in folds}
+    order = {f.name: i for i, f in enumerate(folds)}
+    cells.sort(key=lambda c: (study.seeds.index(c.seed), order[c.fold]))
+    runs = [cells] if study.pairing == "one-to-one" else [[c for c in cells if c.seed == s] for s in study.seeds]
+    scored = [_run_of(run, by_name, place) for run in runs]
+    first = cells[0]
+    graph = onnx.load(_files(place.out, first.key)["onnx"])
+    content = graph.SerializeToString()
+    saved = torch.load(place.out / "models" / f"{first.key}.pt", weights_only=False)
+    shape = folds[0].train.inputs.shape[1:]
+    has_groups = len(set(folds[0].test.groups)) <= FEW_GROUPS * len(folds[0].test)
+    per_group = _per_group(task, scored) if has_groups else []
+    worst = [v for _, v in per_group[: max(1, round(len(per_group) / 10))]]
+    return RowResult(
+        name=row.name,
+        note=row.note,
+        steps=tuple(p.name for p in study.steps_of(row)),
+        cells=tuple(cells),
+        figures=pooled(task.score, scored),
+        parameters=parameters(saved["network"]),
+        macs=macs(saved["network"], shape),
+        file_bytes=len(content),
+        compressed_bytes=len(zlib.compress(content, ZLIB_LEVEL)),
+        integer_layers=integer_layers(graph),
+        latency_us=None,
+        per_group=tuple(per_group),
+        worst_decile=float(np.mean(worst)) if worst else None,
+        tables=saved["tables"],
+    )
+
+
+def _run_of(cells: Sequence[Cell], folds: dict[str, Fold], place: Place) -> tuple[np.ndarray, Examples]:
+    """Logits and test examples of all folds of one run, one after another."""
+    tests = [folds[c.fold].test for c in cells]
+    logits = np.concatenate([np.load(_files(place.out, c.key)["logits"]) for c in cells])
+    soft = None if tests[0].soft is None else np.concatenate([t.soft for t in tests if t.soft is not None])
+    values = None if tests[0].values is None else np.concatenate([t.values for t in tests if t.values is not None])
+    return logits, Examples(
+        inputs=np.zeros((len(logits), 0), np.float32),  # scores need none
+        labels=np.concatenate([t.labels for t in tests]),
+        groups=np.concatenate([t.groups for t in tests]),
+        soft=soft,
+        values=values,
+    )
+
+
+def _per_group(task: Task, runs: Sequence[tuple[np.ndarray, Examples]]) -> list[tuple[str, float]]:
+    """The metric of each group, mean of the runs, worst first."""
+    groups = runs[0][1].groups
+    found = []
+    for name in np.unique(groups):
+        index = np.flatnonzero(groups == name)
+        values = [task.score(logits[index], examples.take(index))[task.metric.key] for logits, examples in runs]
+        if np.isfinite(values).all():
+            found.append((str(name), float(np.mean(values))))
+    return sorted(found, key=lambda g: g[1], reverse=not task.metric.larger_is_better)
+
+
+def _graphs(study: Study, place: Place, rows: Sequence[RowResult]) -> dict[str, onnx.ModelProto]:
+    return {r.name: onnx.load(_files(place.out, r.cells[0].key)["onnx"]) for r in rows}
+
+
+def _shape(study: Study, place: Place) -> tuple[int, ...]:
+    shape: tuple[int, ...] = _task(study.task, _key(study.options_of(study.row[0])), place.root)[1][
+        0
+    ].train.inputs.shape
+    return shape[1:]
+
+
+def _with_latency(row: RowResult, us: float) -> RowResult:
+    from dataclasses import replace
+
+    return replace(row, latency_us=round(us, 2))
+
+
+def _commit() -> str:
+    folder = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _cpu() -> str:
+    from edge_runtime import probes
+
+    return probes.machine().cpu or "unknown CPU"

@@ -1,0 +1,66 @@
+"""Intervals of a study's figures: paired over cells, and by resampling the people that were tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from host_tools.study.result import Estimate
+from host_tools.tasks.task import Examples
+
+RESAMPLES = 300
+LEVEL = 0.95
+
+
+def paired(differences: Sequence[float], test_share: float) -> Estimate:
+    """Mean difference of cells that share fold and seed, with a 95 % interval by Student's t.
+
+    test_share  test examples over training examples where folds overlap in what they learn from: the variance of the
+                mean is then (1/n + test_share) s^2 instead of s^2/n; 0 where only the seed differs
+    Source: Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+    """
+    from scipy import stats
+
+    d = np.asarray(differences, float)
+    n = len(d)
+    mean = float(d.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(value=mean if n else None, n=n)
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * math.sqrt((1.0 / n + test_share) * float(d.var(ddof=1)))
+    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=n)
+
+
+def pooled(
+    score: Callable[[np.ndarray, Examples], Mapping[str, float]],
+    runs: Sequence[tuple[np.ndarray, Examples]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Each figure's mean over runs (one per seed: logits of all test examples), with a group-bootstrap interval.
+
+    Every resample draws groups with replacement and scores each run on the same ones. Groups of one example each are
+    drawn as examples. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    whole = _mean([score(logits, examples) for logits, examples in runs])
+    names, of = np.unique(runs[0][1].groups, return_inverse=True)
+    order = np.argsort(of, kind="stable")
+    bounds = np.searchsorted(of[order], np.arange(len(names) + 1))
+    rng = np.random.default_rng(seed)
+    drawn: list[dict[str, float]] = []
+    for _ in range(resamples if len(names) > 1 else 0):
+        groups = rng.integers(len(names), size=len(names))
+        index = np.concatenate([order[bounds[g] : bounds[g + 1]] for g in groups])
+        drawn.append(_mean([score(logits[index], examples.take(index)) for logits, examples in runs]))
+    found = {}
+    for key, value in whole.items():
+        values = np.array([d[key] for d in drawn if math.isfinite(d.get(key, math.nan))])
+        low, high = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else (None, None)
+        found[key] = Estimate(value=value if math.isfinite(value) else None, low=low, high=high, n=len(names))
+    return found
+
+
+def _mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
