@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -129,6 +130,7 @@ def measure(
     silence = np.zeros((math.ceil(bundle.manifest.golden.rate_hz), 1), np.float32)
     pipeline.feed(Block(start=0, samples=silence))
     first_ns = engine.step_ns[TRUNK][0]
+    page_cache = _page_cache(probes.bytes_from_disk(root=root))
     _warm_up(bundle, engine, clock)
     engine.step_ns[TRUNK].clear()
     engine.step_ns[HEAD].clear()
@@ -154,7 +156,10 @@ def measure(
             pss_bytes=used.pss_bytes,
         ),
         cold_start=ColdStart(
-            import_ms=round(import_ms, 1), load_ms=(loaded - begun) / 1e6, first_inference_ms=first_ns / 1e6
+            import_ms=round(import_ms, 1),
+            load_ms=(loaded - begun) / 1e6,
+            first_inference_ms=first_ns / 1e6,
+            page_cache=page_cache,
         ),
         records=tuple(results),
     )
@@ -236,6 +241,12 @@ def _busy_percent() -> float | None:
     return float(psutil.cpu_percent(interval=_BUSY_WINDOW_S))
 
 
+def _page_cache(bytes_from_disk: int | None) -> Literal["warm", "cold", "unknown"]:
+    if bytes_from_disk is None:
+        return "unknown"
+    return "cold" if bytes_from_disk else "warm"
+
+
 def _process_age_s() -> float:
     """Seconds since this process was started; the system counts in 1/100 s."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
@@ -291,6 +302,7 @@ def _probe(state: probes.MachineState, busy: float | None) -> Probe:
         temperature_c=state.temperature_c,
         throttled=state.throttled,
         idle_percent=None if busy is None else 100.0 - busy,
+        swap_used_bytes=state.swap_used_bytes,
     )
 
 

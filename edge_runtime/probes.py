@@ -46,7 +46,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineState:
-    """What changes: hottest CPU zone, frequency and governor of CPU 0, throttle flags (() is none), load."""
+    """What changes: hottest CPU zone, frequency and governor of CPU 0, throttle flags (() is none), load, swap."""
 
     temperature_c: float | None
     frequency_hz: int | None
@@ -54,6 +54,7 @@ class MachineState:
     governor: str | None
     throttled: tuple[str, ...] | None
     load_1min: float | None
+    swap_used_bytes: int | None
 
     def to_json(self) -> dict[str, object]:
         """The fields as a JSON object."""
@@ -87,7 +88,17 @@ def machine_state(root: Path = ROOT) -> MachineState:
         governor=_text(frequency / "scaling_governor"),
         throttled=throttle_flags(root),
         load_1min=_load(root),
+        swap_used_bytes=_swap_used_bytes(root),
     )
+
+
+def bytes_from_disk(pid: int | str = "self", root: Path = ROOT) -> int | None:
+    """What a process has made storage deliver since it was started; 0 where all it read was in memory.
+
+    Source: proc(5), /proc/PID/io, read_bytes.
+    """
+    text = _table(root / f"proc/{pid}/io").get("read_bytes", "")
+    return int(text) if text.isdecimal() else None
 
 
 def cpu_temperature_c(root: Path = ROOT) -> float | None:
@@ -135,6 +146,12 @@ def _n_cpus(root: Path) -> int | None:
 
 def _memory_bytes(root: Path) -> int | None:
     return _kib(_table(root / "proc/meminfo").get("MemTotal"))
+
+
+def _swap_used_bytes(root: Path) -> int | None:
+    table = _table(root / "proc/meminfo")
+    total, free = _kib(table.get("SwapTotal")), _kib(table.get("SwapFree"))
+    return None if total is None or free is None else total - free
 
 
 def _load(root: Path) -> float | None:

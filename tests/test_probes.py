@@ -19,7 +19,8 @@ PI = {
         f"processor\t: {i}\nBogoMIPS\t: 108.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\n" for i in range(4)
     )
     + "Revision\t: c03114\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
-    "proc/meminfo": "MemTotal:        3884392 kB\nMemFree:         2101000 kB\n",
+    "proc/meminfo": "MemTotal:        3884392 kB\nMemFree:         2101000 kB\n"
+    "SwapTotal:        102396 kB\nSwapFree:          98300 kB\n",
     "proc/loadavg": "0.52 0.58 0.59 1/311 2041\n",
     "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
@@ -62,6 +63,7 @@ def test_a_raspberry_pi(tmp_path: Path) -> None:
             "throttling has occurred",
         ),
         load_1min=0.52,
+        swap_used_bytes=4096 * 1024,
     )
     assert state.to_json()["throttled"] == state.throttled
 
@@ -106,6 +108,13 @@ def test_a_pc_has_its_names_elsewhere(tmp_path: Path) -> None:
     }
     found = probes.machine(tree(tmp_path, files))
     assert (found.board, found.cpu, found.cpus) == ("NUC", "Intel(R) N100", 2)
+
+
+def test_bytes_from_the_disk_are_told_apart_from_what_was_read_in_memory(tmp_path: Path) -> None:
+    io = "rchar: 6976\nwchar: 0\nread_bytes: {}\nwrite_bytes: 12\n"
+    assert probes.bytes_from_disk(root=tree(tmp_path / "cold", {"proc/self/io": io.format(40960)})) == 40960
+    assert probes.bytes_from_disk(root=tree(tmp_path / "warm", {"proc/self/io": io.format(0)})) == 0
+    assert probes.bytes_from_disk(root=tmp_path) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -35,7 +37,9 @@ class ReportError(EdgeError):
 class Probe:
     """State of the machine at one moment; None where it does not say.
 
-    throttled  what the board complains of, in words; empty if of nothing
+    throttled        what the board complains of, in words; empty if of nothing
+    idle_percent     of all CPUs, over 0.3 s; asked only before the run
+    swap_used_bytes  by anyone
     """
 
     frequency_mhz: float | None = None
@@ -164,7 +168,7 @@ class Memory:
 class ColdStart:
     """Time from process start to the first reading's inference, in milliseconds.
 
-    page_cache  "warm", "cold" or "unknown": whether the files had been read shortly before
+    page_cache  "warm": all files were in memory; "cold": some came from the disk; "unknown": the system does not say
     """
 
     import_ms: float
@@ -280,6 +284,24 @@ class BenchReport:
 def to_json(report: BenchReport) -> str:
     """The report as JSON text."""
     return json.dumps(asdict(report), indent=1, allow_nan=False) + "\n"
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Make sure before a long measurement that its report can be written to `path`; raises OSError if not.
+
+    Missing folders are made. If the measurement fails, an empty file that was made here goes again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a"):
+        pass
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def from_json(text: str, where: str) -> BenchReport:
