@@ -21,7 +21,8 @@ class OnnxEngine:
             import onnxruntime
         except ImportError as error:
             raise EngineError(
-                f"onnxruntime cannot be imported ({error}); install it with `pip install vitaledge[onnx]`"
+                f"onnxruntime cannot be imported ({error}); install it with `pip install 'vitaledge[onnx]'`, "
+                "or, on a gateway, deploy again"
             ) from error
         self._ort: Any = onnxruntime
         self.version = str(onnxruntime.__version__)

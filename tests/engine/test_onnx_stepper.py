@@ -186,7 +186,7 @@ class InferenceSession:
 @pytest.mark.parametrize(
     ("library", "words"),
     [
-        (ABSENT, "onnxruntime cannot be imported (blocked); install it with `pip install vitaledge[onnx]`"),
+        (ABSENT, "onnxruntime cannot be imported (blocked); install it with `pip install 'vitaledge[onnx]'`"),
         (ON_A_GPU, "runs on ['CUDAExecutionProvider', 'CPUExecutionProvider']; CPUExecutionProvider wanted"),
     ],
     ids=["absent", "other provider"],
