@@ -12,6 +12,7 @@ from host_tools.ship.options import Progress
 from host_tools.ship.plan import (
     Check,
     File,
+    Launch,
     MakeRoot,
     Prune,
     PushRelease,
@@ -80,6 +81,8 @@ class Apply:
                 verb("verify", root=root, release=release, files=hashes)
             case Check(release=release):
                 self.check_output = check(self.device, release, self.check_timeout_s)
+            case Launch(text=text):
+                verb("launch", root=root, text=text)
             case Switch(release=release, previous=previous):
                 self.check_output = switch(self.device, release, previous, self.check_timeout_s)
                 self.active = release

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from host_tools.ship.apply import Apply, check, switch
 from host_tools.ship.archives import Archive, package_archive, runtime_id
-from host_tools.ship.device import connect
+from host_tools.ship.device import connect, launcher_text
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.options import Progress, ShipOptions, no_progress
@@ -59,7 +59,7 @@ def deploy(
         facts = device.facts()
         progress("choosing wheels", 0, 1)
         archives = _archives(facts, device.name, options)
-        wish, contents = _wish(bundle, archives, options.keep)
+        wish, contents = _wish(bundle, archives, facts, options.keep)
         steps = plan(facts, wish)
         require_space(facts, steps, device.name)
         work = Apply(device, contents, facts.current, progress, options.check_timeout_s)
@@ -80,7 +80,7 @@ def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = No
     bundle = open_bundle(bundle_dir)
     with connect(target, options) as device:
         facts = device.facts()
-        wish, _ = _wish(bundle, _archives(facts, device.name, options), options.keep)
+        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options.keep)
         return plan(facts, wish)
 
 
@@ -118,7 +118,7 @@ def _archives(facts: Facts, where: str, options: ShipOptions) -> list[Archive]:
     return [package, *wheels]
 
 
-def _wish(bundle: Bundle, archives: list[Archive], keep: int) -> tuple[Wish, dict[str, Path | bytes]]:
+def _wish(bundle: Bundle, archives: list[Archive], facts: Facts, keep: int) -> tuple[Wish, dict[str, Path | bytes]]:
     """The wish, and the contents of every file it names."""
     runtime = runtime_id(archives)
     names = {MANIFEST: file_sha256(bundle.file(MANIFEST)), **bundle.manifest.files}
@@ -132,6 +132,7 @@ def _wish(bundle: Bundle, archives: list[Archive], keep: int) -> tuple[Wish, dic
         archives=tuple(
             File(name=a.name, sha256=a.sha256, n_bytes=a.n_bytes, unpacked_bytes=a.unpacked_bytes) for a in archives
         ),
+        launcher=launcher_text(facts.executable),
         keep=keep,
     )
     return wish, contents

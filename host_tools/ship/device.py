@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import platform
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,24 @@ def device_command(
     return transport.run([executable, "-I", "-S", "-c", LAUNCHER, folder, *argv], stdin, timeout_s=timeout_s)
 
 
+def launcher_text(executable: str) -> str:
+    """The shell script `ROOT/bin/edge-runtime`: edge-runtime of whatever release is active when it is called."""
+    return COMMAND.format(python=shlex.quote(executable), launcher=shlex.quote(LAUNCHER.strip()))
+
+
+COMMAND = """#!/bin/sh
+# edge-runtime of the active release. Written by `vitaledge deploy`, which replaces it.
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+# One look at the link: a deployment that switches it meanwhile must not mix two releases.
+release=$(readlink -f "$root/current")
+for word; do
+    shift
+    if [ "$word" -ef "$root/current" ]; then word=$release; fi
+    set -- "$@" "$word"
+done
+exec {python} -I -S -c {launcher} "$release" "$@"
+"""
+
 LAUNCHER = """
 import json, os, sys
 folder = sys.argv[1]
@@ -172,7 +191,10 @@ except (OSError, ValueError, KeyError):
     sys.exit(folder + ": no release there; deploy one first")
 site = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(folder))), "runtime", runtime, "site")
 os.environ["PYTHONPATH"] = site
-os.execv(sys.executable, [sys.executable, "-s", "-m", "edge_runtime", *sys.argv[2:]])
+# As -m does, but without the folder it is called in, where a file could be named like a module.
+start = "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+start += "runpy.run_module(\\"edge_runtime\\", run_name=\\"__main__\\", alter_sys=True)"
+os.execv(sys.executable, [sys.executable, "-s", "-c", start, *sys.argv[2:]])
 """
 
 

@@ -84,6 +84,13 @@ def current(root):
     return name if head == "releases" and os.path.isdir(os.path.join(root, head, name)) else None
 
 
+def launcher(path):
+    try:
+        return sha256_of(path) if os.access(path, os.X_OK) else ""
+    except OSError:
+        return ""
+
+
 def free_bytes(path):
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -115,6 +122,7 @@ def facts(root, brief):
         "memory_bytes": memory,
         "releases": {n: release(os.path.join(releases, n), brief) for n in names_in(releases)},
         "runtimes": {n: runtime(os.path.join(runtimes, n), brief) for n in names_in(runtimes)},
+        "launcher": launcher(os.path.join(root, "bin", "edge-runtime")),
         "current": current(root),
         "history": [str(name) for name in history],
         "incoming": names_in(os.path.join(root, "incoming")),

@@ -284,6 +284,36 @@ def remember(root: str, releases: list[str]) -> object:
     return {}
 
 
+def launch(root: str, text: str) -> object:
+    """The command `bin/edge-runtime`, new or replaced in one rename."""
+    aside = os.path.join(root, "incoming", "edge-runtime")
+    with open(aside, "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fchmod(stream.fileno(), 0o755)
+        os.fsync(stream.fileno())
+    folder = os.path.join(root, "bin")
+    os.makedirs(folder, exist_ok=True)
+    os.replace(aside, os.path.join(folder, "edge-runtime"))
+    sync_folder(folder)
+    sync_folder(root)
+    return {}
+
+
+def forget(root: str, key: str) -> object:
+    """Remove the records and reports of all benches in `work/` but those of `key`."""
+    folder = os.path.join(root, "work")
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name in (f"records-{key}", f"report-{key}.json"):
+            continue
+        if name.startswith("records-") and os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        elif name.startswith("report-") and not os.path.isdir(path):
+            os.remove(path)
+    return {}
+
+
 def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
     """Remove releases and runtimes that nothing points at."""
     for kind, names in (("releases", releases), ("runtime", runtimes)):
@@ -311,7 +341,9 @@ def lock(root: str, owner: str, lease_s: float) -> object:
         while not try_lock(stream):
             if time.monotonic() > patience:
                 stream.seek(0)
-                raise RefusedError(f"another deployment is under way ({stream.read().strip()}); wait for its end")
+                raise RefusedError(
+                    f"another deployment or bench is under way ({stream.read().strip()}); wait for its end"
+                )
             time.sleep(0.1)
         stream.truncate(0)
         stream.write(owner)
@@ -336,6 +368,8 @@ VERBS: dict[str, Verb] = {
         verify,
         point,
         remember,
+        launch,
+        forget,
         prune,
         lock,
     )

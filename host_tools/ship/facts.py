@@ -13,6 +13,7 @@ from host_tools.ship.transport import NOT_FOUND, Transport
 OLDEST = (3, 10)
 CANDIDATES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 SCHEMA = 1
+GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,11 @@ class RuntimeFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A device, as `device_facts.py` writes it. `history`: releases that were active, oldest first."""
+    """A device, as `device_facts.py` writes it.
+
+    launcher  sha256 of ROOT/bin/edge-runtime; empty if it is missing or cannot be executed
+    history   releases that were active, oldest first
+    """
 
     schema: int
     executable: str
@@ -48,6 +53,7 @@ class Facts:
     memory_bytes: int
     releases: dict[str, ReleaseFacts]
     runtimes: dict[str, RuntimeFacts]
+    launcher: str
     current: str | None
     history: tuple[str, ...]
     incoming: tuple[str, ...]
@@ -57,6 +63,29 @@ class Facts:
         """Releases that still exist in the order in which they became active; the current one is last."""
         others = (name for name in self.history if name in self.releases and name != self.current)
         return (*others, self.current) if self.current else tuple(others)
+
+    def to_text(self) -> str:
+        """What is there, as lines for people."""
+        python = ".".join(map(str, self.python))
+        lines = [
+            f"machine    {self.machine}, {self.bits} bits, {self.memory_bytes / GIB:.1f} GiB of memory",
+            f"python     {self.implementation} {python}, {self.executable}",
+            f"libc       {self.libc or 'not known'} {self.libc_version}".rstrip(),
+            f"root       {self.root}{'' if self.has_root else ' (not made yet)'}, {self.free_bytes / GIB:.1f} GiB free",
+            f"command    {self.root + '/bin/edge-runtime' if self.launcher else 'none yet'}",
+            f"current    {self.current or 'none'}",
+        ]
+        for name in sorted(self.releases):
+            release = self.releases[name]
+            lines.append(f"release    {name}: {len(release.files)} files, runtime {release.runtime or 'not known'}")
+        for name in sorted(self.runtimes):
+            archives = self.runtimes[name].archives
+            n = sum(not whole for whole in archives.values())
+            lines.append(f"runtime    {name}: {len(archives)} archives, {f'{n} DAMAGED' if n else 'whole'}")
+        lines.append(f"history    {', '.join(self.history) or 'none'}")
+        if self.incoming:
+            lines.append(f"leftovers  {', '.join(self.incoming)} in incoming/; the next deployment removes them")
+        return "\n".join(lines)
 
 
 def gather(transport: Transport, root: str, where: str, *, brief: bool = False) -> Facts:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.contract.errors import SettingsError
+
 # progress(what is being done, done so far, all of it); bytes in uploads, steps otherwise
 Progress = Callable[[str, int, int], None]
 
@@ -16,7 +18,7 @@ def no_progress(text: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ShipOptions:
-    """Options of `deploy`, `rollback` and `status`.
+    """Options of `deploy`, `rollback` and `status`; raises SettingsError for a path that is not there.
 
     known_hosts      file of trusted host keys; None: those named by ~/.ssh/config, else ~/.ssh/known_hosts
     key_file         private key; None: the agent's keys and those named by ~/.ssh/config
@@ -35,3 +37,17 @@ class ShipOptions:
     requirements: tuple[str, ...] = ("numpy", "psutil", "pyserial", "onnxruntime")
     keep: int = 3
     check_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is not there now, and not after hours of training or only for some targets."""
+        for name, path, kind in (
+            ("--known-hosts", self.known_hosts, "file of trusted host keys"),
+            ("--key", self.key_file, "private key"),
+            ("--wheels", self.wheels, "folder of wheels"),
+        ):
+            if path is None:
+                continue
+            if not path.exists():
+                raise SettingsError(f"{name} {path}: no such file or folder; a {kind} wanted")
+            if path.is_dir() != (name == "--wheels"):
+                raise SettingsError(f"{name} {path}: is {'a' if path.is_dir() else 'no'} folder; a {kind} wanted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from host_tools.ship.errors import ShipError
@@ -28,6 +29,7 @@ class Wish:
 
     release, files      name of the release folder and what is in it
     runtime, archives   name of the runtime folder and what is unpacked in it
+    launcher            the text of bin/edge-runtime
     keep                how many releases that were active before stay
     """
 
@@ -35,6 +37,7 @@ class Wish:
     files: tuple[File, ...]
     runtime: str
     archives: tuple[File, ...]
+    launcher: str
     keep: int = 3
 
 
@@ -112,6 +115,16 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Write the command that runs the active release's runtime."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return "write the command bin/edge-runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Switch:
     """Make the release the current one, check it there, and go back to `previous` if it fails."""
 
@@ -143,7 +156,7 @@ class Prune:
         return f"remove {len(self.releases)} old releases, {len(self.runtimes)} old runtimes"
 
 
-Step = MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Switch | Remember | Prune
+Step = MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Launch | Switch | Remember | Prune
 
 
 def plan(facts: Facts, wish: Wish) -> list[Step]:
@@ -158,6 +171,9 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     steps += runtime + release
     if runtime or release or facts.current != wish.release:
         steps.append(Check(release=wish.release))
+    # Before the switch: where a release is active, there is a command that runs it.
+    if facts.launcher != hashlib.sha256(wish.launcher.encode()).hexdigest():
+        steps.append(Launch(text=wish.launcher))
     if facts.current != wish.release:
         steps.append(Switch(release=wish.release, previous=facts.current))
     history = tuple(name for name in facts.activations if name != wish.release)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from shipping_fakes import FAKE_RUNTIME, fake_options, make_bundle
 
-from edge_runtime.contract.errors import BundleError
+from edge_runtime.contract.errors import BundleError, SettingsError
 from host_tools.ship.deploy import deploy, rollback, status, steps_for
 from host_tools.ship.device import connect
 from host_tools.ship.errors import ShipError
@@ -206,3 +207,88 @@ def test_no_temporary_file_is_left_beside_what_was_fetched(tmp_path):
         device.get("work/x", tmp_path / "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "x"]
     assert sorted(path.name for path in (Path(device.root) / "work").iterdir()) == ["x"]
+
+
+def said_by(root: Path, *argv: str, cwd: Path | None = None) -> dict[str, object]:
+    """What the command below the root says."""
+    done = subprocess.run([root / "bin/edge-runtime", *argv], capture_output=True, text=True, check=True, cwd=cwd)
+    return dict(json.loads(done.stdout))
+
+
+def test_the_command_there_runs_the_active_release_also_after_a_rollback(tmp_path):
+    root, bundle, target = tmp_path / "a device", make_bundle(tmp_path / "bundle"), f"local:{tmp_path}/a device"
+    package = tmp_path / "edge_runtime"
+    package.mkdir()
+    for source in FAKE_RUNTIME.glob("*.py"):
+        (package / source.name).write_bytes(source.read_bytes())
+    old = deploy(bundle, target, options=fake_options())
+    (package / "more.py").write_text("x = 1\n")
+    new = deploy(bundle, target, options=fake_options(runtime_package=package))
+    assert old.release != new.release
+    link = tmp_path / "edge-runtime"
+    link.symlink_to(root / "bin/edge-runtime")
+    # Called from a folder that holds files named like modules, by which it must not be led astray.
+    for name in ("json.py", "runpy.py", "edge_runtime.py"):
+        (tmp_path / "bundle" / name).write_text("raise SystemExit('astray')")
+    for wanted in (new, old):
+        assert said_by(root, "check", f"{root}/current", cwd=bundle)["site"] == json.loads(wanted.check)["site"]
+        done = subprocess.run([link, "check", root / "current"], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["site"] == json.loads(wanted.check)["site"]
+        if wanted is new:
+            rollback(target)
+
+
+def test_the_command_there_hands_its_arguments_on_and_names_one_release_throughout(tmp_path):
+    root, target = tmp_path / "device", f"local:{tmp_path}/device"
+    done = deploy(make_bundle(tmp_path / "bundle"), target, options=fake_options())
+    argv = ["run", f"{root}/current", "serial:///dev/x?a=1&b=*", "two words", "$HOME `id` 'q'", "", "!", "-n"]
+    wanted = ["run", f"{root}/releases/{done.release}", *argv[2:]]
+    assert said_by(root, *argv)["argv"] == wanted
+
+
+def test_a_command_that_is_missing_damaged_or_not_executable_is_written_again(tmp_path):
+    bundle, target, command = (
+        make_bundle(tmp_path / "b"),
+        f"local:{tmp_path}/device",
+        tmp_path / "device/bin/edge-runtime",
+    )
+    deploy(bundle, target, options=fake_options())
+    whole = command.read_bytes()
+    for damage in (command.unlink, lambda: command.write_bytes(whole[:-9]), lambda: command.chmod(0o644)):
+        damage()
+        assert deploy(bundle, target, options=fake_options()).steps == ("write the command bin/edge-runtime",)
+        assert command.read_bytes() == whole
+        assert os.access(command, os.X_OK)
+        assert steps_for(bundle, target, options=fake_options()) == []
+
+
+def test_an_apply_cut_while_the_command_is_written_leaves_the_old_one_whole(tmp_path):
+    root, bundle, target = tmp_path / "device", make_bundle(tmp_path / "b"), f"local:{tmp_path}/device"
+    deploy(bundle, target, options=fake_options())
+    whole = (root / "bin/edge-runtime").read_bytes()
+    (root / "incoming/edge-runtime").write_bytes(whole[:20])
+    assert json.loads(json.dumps(said_by(root, "check", f"{root}/current")))["ok"]
+    assert deploy(bundle, target, options=fake_options()).steps == ("remove 1 leftovers of an interrupted deployment",)
+    assert (root / "bin/edge-runtime").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("key_file", "--key"), ("known_hosts", "--known-hosts"), ("wheels", "--wheels")]
+)
+def test_a_path_that_is_not_there_is_refused_for_every_target(tmp_path, option, words):
+    with pytest.raises(SettingsError, match=f"{words} {tmp_path}/gone: no such file or folder"):
+        fake_options(**{option: tmp_path / "gone"})
+    wrong = tmp_path / "file" if option == "wheels" else tmp_path
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=f"{words} {wrong}: is (a|no) folder"):
+        fake_options(**{option: wrong})
+
+
+def test_only_the_records_and_report_of_the_newest_bench_stay(tmp_path):
+    with connect(f"local:{tmp_path}/device") as device:
+        for key in ("aaa", "bbb"):
+            device.put(b"x", f"work/records-{key}/1.npy")
+            device.put(b"x", f"work/report-{key}.json")
+        device.put(b"x", "work/mine")
+        device.verb("forget", root=device.root, key="bbb")
+    assert sorted(p.name for p in (tmp_path / "device/work").iterdir()) == ["mine", "records-bbb", "report-bbb.json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from dataclasses import replace
 from importlib.resources import files
@@ -16,6 +17,7 @@ from host_tools.ship.plan import (
     RESERVE_BYTES,
     Check,
     File,
+    Launch,
     MakeRoot,
     Prune,
     PushRelease,
@@ -36,13 +38,13 @@ from host_tools.ship.wheels import platform_of
 PI = """{"schema": 1, "executable": "/usr/bin/python3", "python": [3, 11, 2], "implementation": "cpython",
  "machine": "aarch64", "bits": 64, "libc": "glibc", "libc_version": "2.36", "root": "/home/pi/v",
  "has_root": false, "free_bytes": 9000000000, "memory_bytes": 1000000000, "releases": {}, "runtimes": {},
- "current": null, "history": [], "incoming": []}"""
+ "launcher": "", "current": null, "history": [], "incoming": []}"""
 BARE = build(Facts, json.loads(PI), "facts", ShipError)
 NUMPY = File(name="numpy.whl", sha256="n" * 64, n_bytes=17_000_000, unpacked_bytes=60_000_000)
 RUNTIME = File(name="edge_runtime.zip", sha256="r" * 64, n_bytes=50_000, unpacked_bytes=200_000)
 MODEL = File(name="model.onnx", sha256="m" * 64, n_bytes=15_000)
 MANIFEST = File(name="manifest.json", sha256="j" * 64, n_bytes=4_000)
-WISH = Wish(release="ecg-1", files=(MODEL, MANIFEST), runtime="abc", archives=(NUMPY, RUNTIME))
+WISH = Wish(release="ecg-1", files=(MODEL, MANIFEST), runtime="abc", archives=(NUMPY, RUNTIME), launcher="exec it")
 
 
 def after(facts: Facts, wish: Wish) -> Facts:
@@ -57,6 +59,7 @@ def after(facts: Facts, wish: Wish) -> Facts:
         releases={n: facts.releases[n] for n in history} | {wish.release: release},
         runtimes={facts.releases[n].runtime: facts.runtimes[facts.releases[n].runtime] for n in history}
         | {wish.runtime: runtime},
+        launcher=hashlib.sha256(wish.launcher.encode()).hexdigest(),
         current=wish.release,
         history=(*history, wish.release),
     )
@@ -70,9 +73,16 @@ def test_a_bare_device_gets_everything():
         PushRelease(release="ecg-1", runtime="abc", files=(MODEL, MANIFEST)),
         Verify(release="ecg-1", files=(MODEL, MANIFEST)),
         Check(release="ecg-1"),
+        Launch(text="exec it"),
         Switch(release="ecg-1", previous=None),
         Remember(releases=("ecg-1",)),
     ]
+
+
+def test_a_command_that_is_missing_or_another_is_written_and_nothing_else():
+    facts = after(BARE, WISH)
+    assert plan(replace(facts, launcher=""), WISH) == [Launch(text="exec it")]
+    assert plan(facts, replace(WISH, launcher="exec that")) == [Launch(text="exec that")]
 
 
 def test_nothing_is_left_to_do_after_an_apply():
@@ -204,3 +214,17 @@ def test_the_facts_script_is_in_the_syntax_of_python_3_6():
 def test_a_machine_that_no_wheel_is_built_for_is_refused(change, words):
     with pytest.raises(ShipError, match=words):
         platform_of(replace(BARE, **change), "pi")
+
+
+def test_a_status_reads_as_lines_without_python_in_them():
+    first = after(BARE, WISH)
+    damaged = replace(first, runtimes={"abc": RuntimeFacts(archives={"n" * 64: False, "r" * 64: True})})
+    for facts in (BARE, first, replace(damaged, incoming=("deploy",))):
+        text = facts.to_text()
+        assert "None" not in text
+        assert not set(text) & set("{}[]'")
+    assert "current    none" in BARE.to_text()
+    assert "release    ecg-1: 2 files, runtime abc" in first.to_text()
+    assert "runtime    abc: 2 archives, whole" in first.to_text()
+    assert "runtime    abc: 2 archives, 1 DAMAGED" in damaged.to_text()
+    assert "command    /home/pi/v/bin/edge-runtime" in first.to_text()

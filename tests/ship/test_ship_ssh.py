@@ -51,6 +51,18 @@ def test_deploy_and_rollback_as_another_user(gateway, tmp_path):
     assert status(url, options=options).current == first.release
 
 
+def test_the_command_on_the_device_follows_the_active_release(gateway, tmp_path):
+    url, options = gateway.url(), gateway.options()
+    bundle = make_bundle(tmp_path / "one")
+    done = deploy(bundle, url, options=options)
+    assert deploy(bundle, url, options=options).steps == ()
+    root = url.split(str(gateway.port))[1]
+    with connect(url, options) as device:
+        said = device.transport.run(["sh", "-c", f"cd / && {root}/bin/edge-runtime check {root}/current"])
+    assert said.rc == 0, said.last_words
+    assert json.loads(said.stdout) == json.loads(done.check)
+
+
 def test_the_default_root_is_below_the_users_home(gateway):
     with connect(f"ssh://{gateway.user}@127.0.0.1:{gateway.port}", gateway.options()) as device:
         home = pwd.getpwnam(gateway.user).pw_dir
