@@ -66,22 +66,27 @@ def bench_on(
     threads: int = 1,
     progress: Progress = lambda text, done, total: None,
 ) -> BenchReport:
-    """Measure the target's current release there; records that it already holds are not sent again."""
-    with tempfile.TemporaryDirectory(prefix="vitaledge-bench-") as folder:
+    """Measure the target's current release there, with the root locked.
+
+    Records that it already holds are not sent again; these stay there afterwards, those of other benches go.
+    """
+    with device.locked(), tempfile.TemporaryDirectory(prefix="vitaledge-bench-") as folder:
         store_records(records, Path(folder))
         files = sorted(Path(folder).iterdir())
         key = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:12]
         for i, file in enumerate(files):
             device.put(file, f"work/records-{key}/{file.name}")
             progress(f"sending {file.name}", i + 1, len(files))
-    report = f"work/report-{key}.json"
-    progress("measuring on the device", 0, 1)
-    arguments = [device.path("current"), device.path(f"work/records-{key}"), "--out", device.path(report)]
-    done = device.edge_runtime(["bench", *arguments, "--threads", str(threads)])
-    if done.rc != 0:
-        raise EdgeError(f"{device.name}: bench failed there: {_last_line(done.last_words)}")
-    progress("measuring on the device", 1, 1)
-    return from_json(device.get(report).decode(), f"{device.name}: report")
+        report = f"work/report-{key}.json"
+        progress("measuring on the device", 0, 1)
+        arguments = [device.path("current"), device.path(f"work/records-{key}"), "--out", device.path(report)]
+        done = device.edge_runtime(["bench", *arguments, "--threads", str(threads)])
+        if done.rc != 0:
+            raise EdgeError(f"{device.name}: bench failed there: {_last_line(done.last_words)}")
+        progress("measuring on the device", 1, 1)
+        brought = device.get(report).decode()
+        device.verb("forget", root=device.root, key=key)
+    return from_json(brought, f"{device.name}: report")
 
 
 def _last_line(text: str) -> str:
