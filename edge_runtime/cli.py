@@ -6,13 +6,13 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
 from edge_runtime import __version__
-from edge_runtime.contract.errors import EdgeError
+from edge_runtime.contract.errors import EdgeError, one_line
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXAMPLES = """examples:
@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   edge-runtime run BUNDLE 'serial:///dev/ttyUSB0?protocol=csv&rate_hz=250'
   edge-runtime bench BUNDLE RECORDS --out report.json
 """
+SOURCE = "where samples come from: SCHEME:PATH?key=value&key=value in quotes; schemes are serial, wfdb, npy, synthetic"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"edge-runtime: {error}\n")
         return 1
     except BrokenPipeError:
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"edge-runtime: {one_line(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("edge-runtime: interrupted\n")
@@ -50,25 +54,71 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edge-runtime {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = _command(commands, "run", _run, "read a live source until told to stop; reconnect when it is lost")
-    run.add_argument("source", help="SCHEME:PATH?key=value, see the examples of edge-runtime --help")
-    replay = _command(commands, "replay", _replay, "read a source to its end, as fast as possible")
-    replay.add_argument("source", help="SCHEME:PATH?key=value")
-    bench = _command(commands, "bench", _bench, "replay stored records and measure latency, memory, readings")
+    run = _command(
+        commands,
+        "run",
+        _run,
+        "read a live source until told to stop; reconnect when it is lost",
+        "edge-runtime run BUNDLE 'serial:///dev/ttyUSB0?protocol=csv&rate_hz=250' --json",
+        "edge-runtime run BUNDLE 'synthetic:?heart_rate=72'",
+    )
+    run.add_argument("source", help=SOURCE)
+    replay = _command(
+        commands,
+        "replay",
+        _replay,
+        "read a source to its end, as fast as possible",
+        "edge-runtime replay BUNDLE 'synthetic:?heart_rate=72&pvc=0.05' --json",
+        "edge-runtime replay BUNDLE 'npy:record.npy?rate_hz=250'",
+    )
+    replay.add_argument("source", help=SOURCE)
+    bench = _command(
+        commands,
+        "bench",
+        _bench,
+        "replay stored records and measure latency, memory, readings",
+        "edge-runtime bench BUNDLE RECORDS --out report.json",
+    )
     bench.add_argument("records", type=Path, help="folder with records.json, as `vitaledge bench` sends it")
-    bench.add_argument("--out", type=Path, required=True, help="where to write the report (JSON)")
-    _command(commands, "check", _check, "verify hashes and answer the golden vectors")
-    _command(commands, "info", _info, "what the bundle is and what this machine offers")
+    bench.add_argument("--out", type=Path, required=True, help="where to write the report (JSON); its folder is made")
+    _command(
+        commands,
+        "check",
+        _check,
+        "verify hashes and answer the golden vectors",
+        "edge-runtime check BUNDLE",
+        "edge-runtime check ~/.local/share/vitaledge/current",
+    )
+    _command(
+        commands,
+        "info",
+        _info,
+        "what the bundle is and what this machine offers",
+        "edge-runtime info BUNDLE",
+        "edge-runtime info BUNDLE --json",
+    )
     return parser
 
 
-def _command(commands: Commands, name: str, act: object, text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+def _command(commands: Commands, name: str, act: object, text: str, *examples: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.set_defaults(act=act)
     command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
-    command.add_argument("--threads", type=int, default=1, help="threads of the inference engine (default 1)")
+    command.add_argument("--threads", type=_count, default=1, help="threads of the inference engine (default: 1)")
     command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     return command
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; a whole number from 1 on wanted")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -102,13 +152,14 @@ def _stream(options: argparse.Namespace, *, realtime: bool) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from edge_runtime import bench
-    from edge_runtime.contract.report import to_json
+    from edge_runtime.contract.report import claimed, to_json
 
     def progress(name: str, done: int, total: int) -> None:
         sys.stderr.write(f"{done}/{total} record {name}\n")
 
-    report = bench.measure(options.bundle, options.records, threads=options.threads, progress=progress)
-    options.out.write_text(to_json(report))
+    with claimed(options.out):
+        report = bench.measure(options.bundle, options.records, threads=options.threads, progress=progress)
+        options.out.write_text(to_json(report))
     for found in report.latencies:
         figures = {"stage": found.stage, "n": found.n, "p50_ns": found.p50_ns, "p95_ns": found.p95_ns}
         figures |= {"p99_ns": found.p99_ns, "max_ns": found.max_ns}
@@ -135,7 +186,13 @@ def _check(options: argparse.Namespace) -> int:
         {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)},
         text,
     )
-    return 0 if result.is_passed else 1
+    if result.is_passed:
+        return 0
+    sys.stderr.write(
+        f"edge-runtime: {options.bundle}: golden vectors failed: {result.given} of {result.wanted} beats on "
+        f"{engine.name} {engine.version}; do not use it here: try another version of {engine.name}, or pack it anew\n"
+    )
+    return 1
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -144,23 +201,49 @@ def _info(options: argparse.Namespace) -> int:
 
     bundle = open_bundle(options.bundle)
     m = bundle.manifest
-    facts = {
+    facts: dict[str, object] = {
         "bundle": bundle.id,
+        "created": m.created,
         "task": m.task,
         "classes": list(m.classes),
         "lead": m.lead,
         "hop_s": m.hop_samples / m.conditioning.rate_hz,
         "delay_s": m.delay_samples / m.conditioning.rate_hz,
         "receptive_field_s": m.receptive_field_samples / m.conditioning.rate_hz,
-        "graphs": {g.name: {"runs": g.runs, "precision": g.precision, "parameters": g.parameters} for g in m.graphs},
+        "graphs": {
+            g.name: {"runs": g.runs, "precision": g.precision, "parameters": g.parameters, "macs": g.macs}
+            for g in m.graphs
+        },
         "trained_on": m.training.records,
         "simulated": m.training.simulated,
+        "training": {k: v for k, v in asdict(m.training).items() if k not in ("records", "simulated")},
         "metrics": m.metrics,
         "machine": asdict(probes.machine()),
         "state": probes.machine_state().to_json(),
     }
-    _say(options, facts, "\n".join(f"{k:18} {v}" for k, v in facts.items()))
+    _say(options, facts, "\n".join(_lines(facts)))
     return 0
+
+
+def _lines(facts: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    """A table of facts as lines for people; what is not known says so."""
+    for name, value in facts.items():
+        label = f"{indent}{name.replace('_', ' '):{20 - len(indent)}} "
+        if isinstance(value, Mapping):
+            yield label.rstrip()
+            yield from _lines(value, indent + "  ")
+        else:
+            yield label + _words(value)
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _say(options: argparse.Namespace, value: dict[str, object], text: str) -> None:

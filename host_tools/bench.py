@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_runtime.contract.bundle import open_bundle
-from edge_runtime.contract.report import BenchReport, to_json
+from edge_runtime.contract.report import BenchReport, claimed, to_json
 from host_tools.data.sets import data_root, open_data_set
 from host_tools.measure.intervals import Interval
 from host_tools.measure.runs import compare_runs, score_bench
@@ -87,13 +87,13 @@ def bench_bundle(
     opened = open_data_set(data or ("simulated" if root is None else "mitdb"), root)
     bundle = open_bundle(bundle).path
     records = [opened.load(name) for name in names or opened.split.test]
-    deploy(bundle, target, options=ship, progress=progress)
-    with connect(target, ship) as device:
-        there = bench_on(device, records, threads=threads, progress=progress)
+    with claimed(out):
+        deploy(bundle, target, options=ship, progress=progress)
+        with connect(target, ship) as device:
+            there = bench_on(device, records, threads=threads, progress=progress)
+        out.write_text(to_json(there))
     progress("measuring on this machine", 0, 1)
     here = bench_here(bundle, records, threads=threads)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(to_json(there))
     return Benched(
         device=there,
         figures=accuracy("device", score_bench(there, records)).intervals(),

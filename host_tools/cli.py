@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
-from edge_runtime.contract.errors import EdgeError
+from edge_runtime.contract.errors import EdgeError, one_line
 
 if TYPE_CHECKING:
     from host_tools.ship.options import ShipOptions
@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   vitaledge bench deploy/bundles/ecg-beats ssh://pi@gateway
   vitaledge report runs/ecg-beats/report.json --out page
 """
+BUNDLE = "bundle directory (with manifest.json), such as deploy/bundles/ecg-beats"
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 
@@ -40,8 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         sys.stderr.write(f"vitaledge: {error}\n")
         return 1
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"vitaledge: {one_line(error)}\n")
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("vitaledge: interrupted; run the same command again to go on\n")
+        then = "; run the same command again to go on" if options.goes_on else ""
+        sys.stderr.write(f"vitaledge: interrupted{then}\n")
         return 1
 
 
@@ -55,71 +62,159 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vitaledge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = _command(commands, "demo", _demo, "the main job with a short recipe")
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        "the main job with a short recipe",
+        "vitaledge demo",
+        "vitaledge demo --data simulated --target ssh://pi@gateway",
+        goes_on=True,
+    )
     _study_options(demo, "runs/demo")
-    run = _command(commands, "run", _run, "the main job with a recipe of your own")
+    run = _command(
+        commands,
+        "run",
+        _run,
+        "the main job with a recipe of your own",
+        "vitaledge run ecg-beats",
+        "vitaledge run mine.toml --out runs/mine --target ssh://pi@gateway",
+        goes_on=True,
+    )
     run.add_argument("recipe", type=Path, help="TOML file, or the name of a recipe that comes with vitaledge")
     _study_options(run, None)
 
-    data = _command(commands, "data", _fetch, "download a data set from its original source")
-    data.add_argument("verb", choices=["fetch"])
-    data.add_argument("set", choices=["mitdb"])
-    data.add_argument("--root", type=Path, help="data root (default: VITALEDGE_DATA)")
+    data = _command(
+        commands,
+        "data",
+        _fetch,
+        "download a data set from its original source",
+        "vitaledge data fetch mitdb --root ~/ecg",
+        goes_on=True,
+    )
+    data.add_argument("verb", choices=["fetch"], help="download what is not there yet, and check every file")
+    data.add_argument("set", choices=["mitdb"], help="MIT-BIH Arrhythmia Database, about 86 MB from PhysioNet")
+    data.add_argument("--root", type=Path, help="folder in which mitdb/ is made (default: VITALEDGE_DATA)")
 
-    deploy = _command(commands, "deploy", _deploy, "ship a bundle and its runtime, check it there, make it current")
-    deploy.add_argument("bundle", type=Path)
+    deploy = _command(
+        commands,
+        "deploy",
+        _deploy,
+        "ship a bundle and its runtime, check it there, make it current",
+        "vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway --plan",
+        "vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway:2222/srv/vitaledge",
+        "vitaledge deploy runs/demo/bundle local:/tmp/gateway",
+        goes_on=True,
+    )
+    deploy.add_argument("bundle", type=Path, help=BUNDLE)
     _target_options(deploy)
+    _wheels_option(deploy)
     deploy.add_argument("--plan", action="store_true", help="only say what would be done")
-    rollback = _command(commands, "rollback", _rollback, "make the previous release current again")
+    rollback = _command(
+        commands,
+        "rollback",
+        _rollback,
+        "make the previous release current again",
+        "vitaledge rollback ssh://pi@gateway",
+        "vitaledge rollback ssh://pi@gateway --to ecg-beats-1df824c8d2d9-048c5ae8",
+    )
     _target_options(rollback)
-    rollback.add_argument("--to", help="a release's name (default: the one before)")
-    status = _command(commands, "status", _status, "what a target has")
+    rollback.add_argument("--to", help="a release's name, as `vitaledge status` shows it (default: the one before)")
+    status = _command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
     _target_options(status)
 
-    bench = _command(commands, "bench", _bench, "deploy, replay labelled records on the target, bring figures back")
-    bench.add_argument("bundle", type=Path)
+    bench = _command(
+        commands,
+        "bench",
+        _bench,
+        "deploy, replay labelled records on the target, bring figures back",
+        "vitaledge bench deploy/bundles/ecg-beats ssh://pi@gateway --out gateway.json",
+        "vitaledge bench runs/demo/bundle local:/tmp/gateway --data simulated --records sim16",
+    )
+    bench.add_argument("bundle", type=Path, help=BUNDLE)
     _target_options(bench)
+    _wheels_option(bench)
     bench.add_argument("--data", choices=["mitdb", "simulated"], help="default: mitdb if VITALEDGE_DATA is set")
     bench.add_argument("--records", nargs="+", help="record names (default: the test split)")
-    bench.add_argument("--threads", type=int, default=1)
-    bench.add_argument("--out", type=Path, default=Path("bench.json"), help="the device's report (JSON)")
+    bench.add_argument(
+        "--threads", type=_count, default=1, help="threads of the inference engine, there and here (default: 1)"
+    )
+    bench.add_argument(
+        "--out", type=Path, default=Path("bench.json"), help="the device's report (JSON; default: bench.json)"
+    )
 
-    report = _command(commands, "report", _report, "write report.json and report.html from a study")
+    report = _command(
+        commands,
+        "report",
+        _report,
+        "write report.json and report.html from a study",
+        "vitaledge report runs/ecg-beats/report.json --out page",
+        "vitaledge report runs/ecg-beats/report.json --bench gateway.json --out page",
+    )
     report.add_argument("study", type=Path, help="report.json of a run")
     report.add_argument("--bench", type=Path, help="a bench report of another device, to be shown instead")
     report.add_argument("--publish", action="store_true", help="leave out strips of recordings and raw times")
-    report.add_argument("--out", type=Path, default=Path("report"), help="folder")
+    report.add_argument("--out", type=Path, default=Path("report"), help="folder, which is made (default: report)")
     return parser
 
 
-def _command(commands: Commands, name: str, act: object, text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(act=act)
+def _command(
+    commands: Commands, name: str, act: object, text: str, *examples: str, goes_on: bool = False
+) -> argparse.ArgumentParser:
+    """`goes_on`: what was interrupted is taken up again by the same command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(act=act, goes_on=goes_on)
     command.add_argument("--json", action="store_true", help="results as JSON on standard output")
     return command
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; a whole number from 1 on wanted")
+    return int(text)
+
+
 def _study_options(command: argparse.ArgumentParser, out: str | None) -> None:
-    command.add_argument("--out", type=Path, default=None if out is None else Path(out), help="run folder")
+    default = "runs/NAME of the recipe" if out is None else out
+    command.add_argument(
+        "--out", type=Path, default=None if out is None else Path(out), help=f"run folder (default: {default})"
+    )
     command.add_argument("--data", choices=["mitdb", "simulated"], help="default: the recipe's, or what there is")
     _target_options(command, default=True)
+    _wheels_option(command)
 
 
 def _target_options(command: argparse.ArgumentParser, *, default: bool = False) -> None:
-    text = "local:DIR or ssh://user@host:port"
+    text = (
+        "local:DIR or ssh://[user@]host[:port][/root-dir]; without a root-dir (such as /srv/vitaledge, or /~/vitaledge "
+        "below the home) it is ~/.local/share/vitaledge there"
+    )
     if default:
-        command.add_argument("--target", help=f"{text} (default: local: in the run folder)")
+        command.add_argument("--target", help=f"{text} (default: local:, in the run folder)")
     else:
         command.add_argument("target", help=text)
     command.add_argument("--known-hosts", type=Path, help="trusted host keys (default: ~/.ssh/known_hosts)")
     command.add_argument("--key", type=Path, help="private key (default: agent and ~/.ssh/config)")
-    command.add_argument("--wheels", type=Path, help="folder of wheels for the device, instead of the network")
+
+
+def _wheels_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--wheels", type=Path, help="folder of wheels for the device (default: pip's index, over the network)"
+    )
 
 
 def _ship_options(options: argparse.Namespace) -> ShipOptions:
     from host_tools.ship.options import ShipOptions
 
-    return ShipOptions(known_hosts=options.known_hosts, key_file=options.key, wheels=options.wheels)
+    # Only commands that ship a runtime have --wheels.
+    wheels = getattr(options, "wheels", None)
+    return ShipOptions(known_hosts=options.known_hosts, key_file=options.key, wheels=wheels)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -214,8 +309,8 @@ def _rollback(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from host_tools.ship.deploy import status
 
-    facts = asdict(status(options.target, options=_ship_options(options)))
-    _say(options, facts, "\n".join(f"{k:14} {v}" for k, v in facts.items()))
+    facts = status(options.target, options=_ship_options(options))
+    _say(options, asdict(facts), facts.to_text())
     return 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 
 from edge_runtime import __version__
+from edge_runtime.cli import _parser as edge_parser
 from edge_runtime.cli import main as edge_main
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.errors import one_line
+from host_tools.cli import _parser as host_parser
 from host_tools.cli import main as host_main
 from host_tools.data.sets import ROOT_VARIABLE
 
@@ -97,10 +102,11 @@ def test_replay_prints_one_object_a_line_and_the_ledger_last(run: Run, int8_bund
     said = run(edge_main, ["replay", str(int8_bundle.path), SOURCE, "--json"])
     assert said.code == 0
     *beats, ledger = [json.loads(line) for line in said.out]
-    assert ledger == {"name": "ledger", "received": 2000, "scored": 2000, "dropped": 0, "gap": 0}
+    counts = {"received": 2000, "scored": 2000, "dropped": 0, "gap": 0}
+    assert ledger == {"name": "ledger", **counts, "simulated": True}
     assert len(beats) > 7
     for beat in beats:
-        assert list(beat) == ["name", "sample", "t_s", "class", "confidence", "quality"]
+        assert list(beat) == ["name", "sample", "t_s", "class", "confidence", "quality", "simulated"]
         assert beat["name"] == "beat"
         assert beat["class"] in ("N", "S", "V", "F")
         assert beat["t_s"] == pytest.approx(beat["sample"] / 250.0, abs=1e-6)
@@ -112,7 +118,7 @@ def test_replay_prints_one_object_a_line_and_the_ledger_last(run: Run, int8_bund
 def test_replay_for_people_ends_with_the_ledger_too(run: Run, int8_bundle: Bundle) -> None:
     said = run(edge_main, ["replay", str(int8_bundle.path), SOURCE])
     assert said.code == 0
-    assert said.out[-1] == "2000 samples received: 2000 scored, 0 dropped, 0 missing"
+    assert said.out[-1] == "2000 samples received: 2000 scored, 0 dropped, 0 missing  (simulated)"
 
 
 def test_check_says_passed_and_is_0(run: Run, int8_bundle: Bundle) -> None:
@@ -155,6 +161,9 @@ def test_a_bundle_that_answers_otherwise_is_1(run: Run, int8_bundle: Bundle, cop
     said = run(edge_main, ["check", str(manifest.parent)])
     assert said.code == 1
     assert "golden vectors FAILED" in said.out[0]
+    assert len(said.err) == 1
+    assert said.err[0].startswith(f"edge-runtime: {manifest.parent}: golden vectors failed: ")
+    assert "do not use it here" in said.err[0]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +196,55 @@ def test_a_stream_of_the_wrong_rate_or_without_numbers_is_one_line(
 def test_bench_without_records_is_one_line(run: Run, int8_bundle: Bundle, tmp_path: Path) -> None:
     said = run(edge_main, ["bench", str(int8_bundle.path), str(tmp_path), "--out", str(tmp_path / "r.json")])
     assert "records.json: cannot be read" in refusal(said, "edge-runtime")
+
+
+def test_info_for_people_shows_no_python(run: Run, int8_bundle: Bundle) -> None:
+    said = run(edge_main, ["info", str(int8_bundle.path)])
+    assert not [line for line in said.out if "None" in line or set(line) & set("{}[]'")]
+    assert f"{'created':20} {int8_bundle.manifest.created}" in said.out
+    assert f"{'classes':20} N, S, V, F" in said.out
+
+
+def test_bench_that_cannot_write_refuses_before_it_measures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # There is no bundle either: the place of the report is looked at first.
+    said = run(edge_main, ["bench", "gone", "gone", "--out", str(tmp_path / "file" / "r.json")])
+    assert f"{tmp_path / 'file'}: File exists" in refusal(said, "edge-runtime")
+    said = run(edge_main, ["bench", "gone", "gone", "--out", str(tmp_path)])
+    assert refusal(said, "edge-runtime") == f"edge-runtime: {tmp_path}: Is a directory (name a file)"
+
+
+def test_bench_makes_the_folder_of_its_report_and_leaves_no_empty_one(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "r.json"
+    assert "a bundle directory wanted" in refusal(
+        run(edge_main, ["bench", str(tmp_path), str(tmp_path), "--out", str(out)]), "edge-runtime"
+    )
+    assert out.parent.is_dir()
+    assert not out.exists()
+
+
+# Both.
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5"])
+def test_threads_are_whole_numbers_from_1_on(run: Run, threads: str) -> None:
+    for main, arguments in ((edge_main, ["check", "b"]), (edge_main, ["bench", "b", "r", "--out", "x"])):
+        said = run(main, [*arguments, f"--threads={threads}"])
+        assert said.code == 2
+        assert f"argument --threads: found '{threads}'; a whole number from 1 on wanted" in said.err[-1]
+    said = run(host_main, ["bench", "b", "local:x", f"--threads={threads}"])
+    assert said.code == 2
+    assert f"argument --threads: found '{threads}'; a whole number from 1 on wanted" in said.err[-1]
+
+
+@pytest.mark.parametrize("parser", [edge_parser, host_parser], ids=["edge-runtime", "vitaledge"])
+def test_every_subcommand_shows_examples_and_explains_every_argument(parser: Callable[[], ArgumentParser]) -> None:
+    commands = next(a for a in parser()._actions if a.dest == "==SUPPRESS==" or a.nargs == "A...").choices
+    assert len(commands) >= 5
+    for name, command in commands.items():
+        assert command.epilog.startswith(f"examples:\n  {parser().prog} {name}"), name
+        for action in command._actions:
+            assert action.help, (name, action.dest)
 
 
 # The host's commands.
@@ -253,3 +311,68 @@ def test_a_report_of_nothing_is_one_line(run: Run, tmp_path: Path) -> None:
     assert "a JSON report wanted" in refusal(run(host_main, arguments), "vitaledge")
     (tmp_path / "gone.json").write_text('{"schema": 99}')
     assert "schema is 99" in refusal(run(host_main, arguments), "vitaledge")
+
+
+@pytest.mark.usefixtures("without_root")
+def test_what_the_system_refuses_is_one_line(run: Run, int8_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out, target = tmp_path / "file" / "out", tmp_path / "target"
+    text = refusal_behind_bars(run(host_main, ["run", "demo", "--data", "simulated", "--out", str(out)]))
+    assert text.startswith(f"vitaledge: {out}/")
+    assert text.endswith(": Not a directory (choose another place)")
+    arguments = ["bench", str(int8_bundle.path), f"local:{target}", "--data", "simulated", "--records", "sim16"]
+    text = refusal_behind_bars(run(host_main, [*arguments, "--out", str(out)]))
+    assert text == f"vitaledge: {out.parent}: File exists (remove it, or choose another place)"
+    # It was refused before anything was deployed.
+    assert not target.exists()
+
+
+def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    with pytest.raises(OSError, match="No space") as caught:
+        Path("/dev/full").write_text("x")
+    assert one_line(caught.value) == "No space left on device (free some space, or choose another place)"
+    assert one_line(OSError("4096 requested and 0 written")) == "4096 requested and 0 written"
+    assert one_line(FileNotFoundError(2, "No such file", "/x")) == (
+        "/x: No such file (is the path right, and is its folder there?)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--key", "private key"), ("--known-hosts", "file of trusted host keys"), ("--wheels", "folder of wheels")],
+)
+def test_an_option_that_names_nothing_is_refused_for_a_local_target_too(
+    run: Run, int8_bundle: Bundle, tmp_path: Path, option: str, words: str
+) -> None:
+    gone, target = tmp_path / "gone", f"local:{tmp_path / 'target'}"
+    text = refusal_behind_bars(run(host_main, ["deploy", str(int8_bundle.path), target, option, str(gone)]))
+    assert text == f"vitaledge: {option} {gone}: no such file or folder; a {words} wanted"
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [
+        (["demo"], True),
+        (["run", "ecg-beats"], True),
+        (["data", "fetch", "mitdb"], True),
+        (["deploy", "b", "local:x"], True),
+        (["bench", "b", "local:x"], False),
+        (["status", "local:x"], False),
+        (["rollback", "local:x"], False),
+        (["report", "r"], False),
+    ],
+)
+def test_only_what_goes_on_says_so_when_it_is_interrupted(arguments: list[str], goes_on: bool) -> None:
+    assert host_parser().parse_args(arguments).goes_on is goes_on
+
+
+def test_only_commands_that_ship_a_runtime_offer_wheels(run: Run) -> None:
+    offer = {
+        name
+        for name in ("demo", "run", "data", "deploy", "rollback", "status", "bench", "report")
+        if any("--wheels" in line for line in run(host_main, [name, "--help"]).out)
+    }
+    assert offer == {"demo", "run", "deploy", "bench"}
