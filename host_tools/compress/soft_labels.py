@@ -1,0 +1,62 @@
+"""What teachers said about training examples, once and for all: kept in a file, and refused for other examples.
+
+A file (.npz) holds `logits` float32 (teachers, n, classes), `inputs_sha256` and `schema`. Logits of each teacher are
+kept rather than their mean, because an ensemble softens before it averages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Float32Array
+from host_tools.measure.logits import network_logits
+
+SCHEMA = 1
+
+
+def soft_labels_of(teachers: Sequence[nn.Module], inputs: Float32Array) -> Float32Array:
+    """Logits float32 (teachers, n, classes) of inputs as they are."""
+    return np.stack([network_logits(t, inputs) for t in teachers])
+
+
+def inputs_sha256(inputs: Float32Array) -> str:
+    """Hexadecimal hash of values, order and shape."""
+    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape} ".encode())
+    digest.update(np.ascontiguousarray(inputs).tobytes())
+    return digest.hexdigest()
+
+
+def write_soft_labels(path: Path, logits: Float32Array, inputs: Float32Array) -> None:
+    """Keep what was said about `inputs`; raises SettingsError for logits that are not theirs."""
+    if logits.ndim != 3 or logits.shape[1] != len(inputs):
+        raise SettingsError(f"{path}: logits are {logits.shape}; (teachers, {len(inputs)}, classes) wanted")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, logits=logits.astype(np.float32), inputs_sha256=inputs_sha256(inputs), schema=SCHEMA)
+
+
+def read_soft_labels(path: Path, inputs: Float32Array, n_classes: int) -> Float32Array:
+    """Logits (teachers, n, classes); raises SettingsError if the file is damaged or was made for something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            schema, logits, found = int(file["schema"]), file["logits"], str(file["inputs_sha256"])
+    except OSError as error:
+        reason = error.strerror or "damaged"
+        raise SettingsError(f"{path}: cannot be read ({reason}); soft labels (.npz) wanted") from error
+    except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise SettingsError(f"{path}: no soft labels ({error}); an .npz of write_soft_labels wanted") from error
+    if schema > SCHEMA:
+        raise SettingsError(f"{path}: schema is {schema}; this program reads up to {SCHEMA}, so update it")
+    wanted = inputs_sha256(inputs)
+    if found != wanted:
+        raise SettingsError(f"{path}: made for inputs {found[:12]}...; these are {wanted[:12]}...")
+    if logits.ndim != 3 or logits.shape[1:] != (len(inputs), n_classes):
+        raise SettingsError(f"{path}: logits are {logits.shape}; (teachers, {len(inputs)}, {n_classes}) wanted")
+    return np.asarray(logits, np.float32)
