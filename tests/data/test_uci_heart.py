@@ -55,18 +55,18 @@ def test_cholesterol_and_blood_pressure_of_zero_are_missing(tmp_path):
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, message):
-    with pytest.raises(SourceError, match=f"processed.va.data:2: {message}"):
+    with pytest.raises(SourceError, match=rf"processed.va.data:2: {message}"):
         load(written(tmp_path, ROW, f"{ROW}\n{line}\n"), TWO)
 
 
 def test_a_file_that_is_missing_or_cut_short_is_named(tmp_path):
     written(tmp_path, ROW, ROW)
-    with pytest.raises(SourceError, match="processed.va.data: 1 lines; 2 wanted"):
+    with pytest.raises(SourceError, match=r"processed.va.data: 1 lines; 2 wanted"):
         load(tmp_path, TWO)
-    with pytest.raises(SourceError, match="processed.hungarian.data: No such file"):
+    with pytest.raises(SourceError, match=r"processed.hungarian.data: No such file"):
         load(tmp_path, {"hungarian": 294})
     (tmp_path / "uci_heart_disease" / "processed.va.data").write_bytes(b"\xff")
-    with pytest.raises(SourceError, match="processed.va.data: byte 0"):
+    with pytest.raises(SourceError, match=r"processed.va.data: byte 0"):
         load(tmp_path, TWO)
 
 
