@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.channels import AsTheyAre, EachConditioned
 from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.manifest import Graph
+from edge_runtime.contract.manifest import BeatManifest, Graph, WindowManifest, beats_of
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Float32Array, Frames, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine, Stepper, StreamingTrunk
+from edge_runtime.engine.windows import Windower
 from edge_runtime.pipeline import Pipeline
 from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
+from edge_runtime.vitals.windows import WindowReader
 
 TRUNK, HEAD = "trunk", "head"
+
+OnFrames = Callable[[Frames, Sequence[Reading]], None]
 
 
 def open_engine(threads: int = 1) -> Engine:
@@ -31,12 +36,23 @@ def open_pipeline(
     bundle: Bundle,
     spec: StreamSpec,
     engine: Engine,
-    on_frames: Callable[[Frames, Sequence[Reading]], None] | None = None,
+    on_frames: OnFrames | None = None,
 ) -> Pipeline:
     """A pipeline for one stream; raises SettingsError if the stream does not suit the bundle."""
     m = bundle.manifest
     if spec.unit != m.unit:
         raise SettingsError(f"stream is in {spec.unit}; the bundle {m.name} wants {m.unit}")
+    if len(spec.channels) != m.n_channels:
+        raise SettingsError(
+            f"stream has {len(spec.channels)} channels ({', '.join(spec.channels)}); the bundle {m.name} wants "
+            f"{m.n_channels}"
+        )
+    if isinstance(m, WindowManifest):
+        return _windows(m, bundle, spec, engine, on_frames)
+    return _beats(beats_of(m), bundle, spec, engine, on_frames)
+
+
+def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on_frames: OnFrames | None) -> Pipeline:
     condition = Conditioner(m.conditioning, spec.rate_hz)
     trunk = m.graph(TRUNK)
     score = StreamingTrunk(engine.load(bundle, trunk), trunk, m.hop_samples, m.timing.stride)
@@ -48,9 +64,34 @@ def open_pipeline(
         score,
         read,
         rate_hz=spec.rate_hz,
-        channel=spec.channels[0],
-        hop_samples=m.hop_samples,
+        channels=spec.channels,
+        step_samples=m.hop_samples,
+        # Up to one hop fills the last step.
         delay_s=(m.delay_samples + m.hop_samples) / m.conditioning.rate_hz,
+        on_frames=on_frames,
+    )
+
+
+def _windows(
+    m: WindowManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on_frames: OnFrames | None
+) -> Pipeline:
+    w, graph = m.window, m.step_graph
+    condition: EachConditioned | AsTheyAre
+    if m.conditioning is not None:
+        condition = EachConditioned(m.conditioning, spec.rate_hz, m.n_channels)
+    elif spec.rate_hz == w.rate_hz:
+        condition = AsTheyAre()
+    else:
+        raise SettingsError(f"stream rate is {spec.rate_hz:g} Hz; the bundle {m.name} wants {w.rate_hz:g} Hz")
+    return Pipeline(
+        condition,
+        Windower(engine.load(bundle, graph), graph, m.n_channels, w.window_samples, m.hop_samples),
+        WindowReader(w, m.classes, condition.source_sample_at, spec.rate_hz),
+        rate_hz=spec.rate_hz,
+        channels=spec.channels,
+        step_samples=w.window_samples,
+        delay_s=0.0,  # a window speaks of its last sample; what is shorter than a window is not filled up
+        takes_missing=w.missing == "in graph",
         on_frames=on_frames,
     )
 

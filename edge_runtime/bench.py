@@ -18,10 +18,10 @@ import numpy as np
 
 import edge_runtime
 from edge_runtime import probes
-from edge_runtime.assemble import HEAD, TRUNK, open_engine, open_pipeline
+from edge_runtime.assemble import open_engine, open_pipeline
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.manifest import Graph
+from edge_runtime.contract.manifest import BeatManifest, Graph, Manifest, WindowManifest
 from edge_runtime.contract.report import (
     BenchReport,
     ColdStart,
@@ -32,16 +32,20 @@ from edge_runtime.contract.report import (
     RecordResult,
     latency,
     record_result,
+    window_readings,
 )
 from edge_runtime.contract.signal import Block, Reading, StreamSpec
 from edge_runtime.contract.strict import build
 from edge_runtime.engine.engine import Engine, Stepper
+from edge_runtime.golden import stream_spec
+from edge_runtime.pipeline import Pipeline
 
 HOP = "hop"  # stage name: all samples of one hop in, readings out
 WARM_UP_BATCH, WARM_UP_MOST, SETTLED = 100, 30, 0.05
 BUSY_PERCENT = 5.0
 RECORDS = "records.json"
-RECORDS_SCHEMA = 1
+RECORDS_SCHEMA = 2
+WINDOW_BLOCK_S = 0.1
 
 Clock = Callable[[], int]
 Progress = Callable[[str, int, int], None]
@@ -49,13 +53,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRecord:
-    """A record to replay: an .npy file of integers, mV = value * scale."""
+    """A record to replay: an .npy file of integers or floats, (n,) or (n, channels); sample = value * scale."""
 
     name: str
     file: str
     rate_hz: float
     scale: float
-    channel: str
+    unit: str
+    channels: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +130,15 @@ def measure(
     begun = clock()
     bundle = open_bundle(bundle_path)
     stored = read_records(records_folder)
-    pipeline = open_pipeline(bundle, StreamSpec(rate_hz=bundle.manifest.golden.rate_hz), engine)
+    step = bundle.manifest.step_graph.name
+    pipeline = open_pipeline(bundle, stream_spec(bundle, bundle.manifest.golden.rate_hz), engine)
     loaded = clock()
-    silence = np.zeros((math.ceil(bundle.manifest.golden.rate_hz), 1), np.float32)
-    pipeline.feed(Block(start=0, samples=silence))
-    first_ns = engine.step_ns[TRUNK][0]
+    _feed_until_step(pipeline, bundle.manifest, engine.step_ns[step])
+    first_ns = engine.step_ns[step][0]
     page_cache = _page_cache(probes.bytes_from_disk(root=root))
     _warm_up(bundle, engine, clock)
-    engine.step_ns[TRUNK].clear()
-    engine.step_ns[HEAD].clear()
+    for times in engine.step_ns.values():
+        times.clear()
     hop_ns: list[int] = []
     results = []
     for i, record in enumerate(stored.records):
@@ -142,9 +147,8 @@ def measure(
             progress(record.name, i + 1, len(stored.records))
     after = probes.machine_state(root)
     used = probes.memory(root=root)
-    latencies: list[Latency] = [latency(HOP, hop_ns), latency(TRUNK, engine.step_ns[TRUNK])]
-    if engine.step_ns[HEAD]:
-        latencies.append(latency(HEAD, engine.step_ns[HEAD]))
+    latencies: list[Latency] = [latency(HOP, hop_ns), latency(step, engine.step_ns[step])]
+    latencies += [latency(name, times) for name, times in engine.step_ns.items() if name != step and times]
     return BenchReport(
         simulated=stored.simulated,
         conditions=_conditions(bundle, engine, threads, started, before, after, busy, root),
@@ -168,18 +172,18 @@ def measure(
 def _replay(
     bundle: Bundle, engine: TimedEngine, folder: Path, record: StoredRecord, hop_ns: list[int], clock: Clock
 ) -> RecordResult:
-    """One record, fed frame by frame as a wearable would send it; a hop's time is that of all its blocks."""
+    """One record, fed in small blocks as a wearable would send it; a hop's time is that of all its blocks."""
     values = np.load(folder / record.file, mmap_mode="r", allow_pickle=False)
-    spec = StreamSpec(rate_hz=record.rate_hz, channels=(record.channel,))
+    spec = StreamSpec(rate_hz=record.rate_hz, unit=record.unit, channels=record.channels)
     pipeline = open_pipeline(bundle, spec, engine)
     m = bundle.manifest
-    size = max(1, round(m.timing.stride * record.rate_hz / m.conditioning.rate_hz))
-    steps = engine.step_ns[TRUNK]
+    size = _block_samples(m, record.rate_hz)
+    steps = engine.step_ns[m.step_graph.name]
     readings: list[Reading] = []
     delay = spent = 0
     begun = clock()
     for start in range(0, len(values), size):
-        block = Block(start=start, samples=samples_mv(values[start : start + size], record.scale))
+        block = Block(start=start, samples=scaled(values[start : start + size], record.scale))
         n_steps, before = len(steps), clock()
         new = pipeline.feed(block)
         spent += clock() - before
@@ -197,24 +201,43 @@ def _replay(
         ledger=pipeline.ledger,
         wall_s=wall_s,
         max_delay_s=delay / record.rate_hz,
+        windows=window_readings(readings, m.classes) if isinstance(m, WindowManifest) else None,
     )
 
 
-def samples_mv(values: np.ndarray, scale: float) -> np.ndarray:
-    """Stored integers (n,) as float32 (n, 1) mV."""
-    return (values.astype(np.float32) * np.float32(scale)).reshape(-1, 1)
+def scaled(values: np.ndarray, scale: float) -> np.ndarray:
+    """Stored values (n,) or (n, channels) as samples float32 (n, channels)."""
+    return (values.astype(np.float32) * np.float32(scale)).reshape(len(values), -1)
+
+
+def _block_samples(m: Manifest, rate_hz: float) -> int:
+    """Samples of a block at the source's rate: a frame of a trunk; a tenth of a second of windows, at most a hop."""
+    at_model = m.timing.stride if isinstance(m, BeatManifest) else min(m.hop_samples, WINDOW_BLOCK_S * m.rate_hz)
+    return max(1, round(at_model * rate_hz / m.rate_hz))
+
+
+def _feed_until_step(pipeline: Pipeline, m: Manifest, steps: list[int]) -> None:
+    """Feed silence, a second a block, until the model ran."""
+    silence = np.zeros((math.ceil(m.golden.rate_hz), m.n_channels), np.float32)
+    start = 0
+    while not steps:
+        pipeline.feed(Block(start=start, samples=silence))
+        start += len(silence)
 
 
 def _warm_up(bundle: Bundle, engine: TimedEngine, clock: Clock) -> None:
     """Step until the median of a batch of steps is within 5 % of the one before."""
     m = bundle.manifest
-    pipeline = open_pipeline(bundle, StreamSpec(rate_hz=m.conditioning.rate_hz), engine)
-    noise = np.random.default_rng(0).standard_normal((m.hop_samples * WARM_UP_BATCH, 1)).astype(np.float32)
+    pipeline, steps = open_pipeline(bundle, stream_spec(bundle, m.rate_hz), engine), engine.step_ns[m.step_graph.name]
+    # What comes before the first whole window gives no step.
+    first = m.window.window_samples - m.hop_samples if isinstance(m, WindowManifest) else 0
+    size = (first + m.hop_samples * WARM_UP_BATCH, m.n_channels)
+    noise = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     last = math.inf
     for i in range(WARM_UP_MOST):
-        engine.step_ns[TRUNK].clear()
+        steps.clear()
         pipeline.feed(Block(start=i * len(noise), samples=noise))
-        median = float(np.median(engine.step_ns[TRUNK]))
+        median = float(np.median(steps))
         if abs(median - last) <= SETTLED * last:
             return
         last = median

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+
+if TYPE_CHECKING:
+    from edge_runtime.contract.manifest import Manifest
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXAMPLES = """examples:
@@ -178,9 +181,11 @@ def _check(options: argparse.Namespace) -> int:
     verdict = "passed" if result.is_passed else "FAILED"
     text = (
         f"{bundle.id}: hashes hold; golden vectors {verdict} on {engine.name} {engine.version}: "
-        f"{result.given} of {result.wanted} beats, largest difference {result.worst_sample} samples, "
+        f"{result.given} of {result.wanted} readings, largest difference {result.worst_sample} samples, "
         f"{result.worst_confidence:.2g} confidence"
     )
+    if result.worst_value is not None:
+        text += f", {result.worst_value:.2g} of value"
     _say(
         options,
         {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)},
@@ -189,7 +194,7 @@ def _check(options: argparse.Namespace) -> int:
     if result.is_passed:
         return 0
     sys.stderr.write(
-        f"edge-runtime: {options.bundle}: golden vectors failed: {result.given} of {result.wanted} beats on "
+        f"edge-runtime: {options.bundle}: golden vectors failed: {result.given} of {result.wanted} readings on "
         f"{engine.name} {engine.version}; do not use it here: try another version of {engine.name}, or pack it anew\n"
     )
     return 1
@@ -205,11 +210,7 @@ def _info(options: argparse.Namespace) -> int:
         "bundle": bundle.id,
         "created": m.created,
         "task": m.task,
-        "classes": list(m.classes),
-        "lead": m.lead,
-        "hop_s": m.hop_samples / m.conditioning.rate_hz,
-        "delay_s": m.delay_samples / m.conditioning.rate_hz,
-        "receptive_field_s": m.receptive_field_samples / m.conditioning.rate_hz,
+        **_kind_facts(m),
         "graphs": {
             g.name: {"runs": g.runs, "precision": g.precision, "parameters": g.parameters, "macs": g.macs}
             for g in m.graphs
@@ -223,6 +224,33 @@ def _info(options: argparse.Namespace) -> int:
     }
     _say(options, facts, "\n".join(_lines(facts)))
     return 0
+
+
+def _kind_facts(m: Manifest) -> dict[str, object]:
+    """What only one kind of bundle has."""
+    from edge_runtime.contract.manifest import WindowManifest, beats_of
+
+    if isinstance(m, WindowManifest):
+        w = m.window
+        return {
+            "reading": f"{w.reading}, {w.reading_unit}" if w.reading_unit else w.reading,
+            "classes": list(m.classes),
+            "range": [w.values[0], w.values[-1]] if w.values else [],
+            "refuse_below": w.refuse_below,
+            "missing": w.missing,
+            "unit": m.unit,
+            "channels": list(w.channels),
+            "hop_s": m.hop_samples / w.rate_hz,
+            "window_s": w.window_samples / w.rate_hz,
+        }
+    b = beats_of(m)
+    return {
+        "classes": list(b.classes),
+        "lead": b.lead,
+        "hop_s": b.hop_samples / b.rate_hz,
+        "delay_s": b.delay_samples / b.rate_hz,
+        "receptive_field_s": b.receptive_field_samples / b.rate_hz,
+    }
 
 
 def _lines(facts: Mapping[str, object], indent: str = "") -> Iterator[str]:

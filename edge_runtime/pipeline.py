@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.contract.errors import SourceError
 from edge_runtime.contract.signal import Block, Frames, Ledger, Reading
@@ -18,7 +19,7 @@ class Condition(Protocol):
     """Source's samples -> the model's samples."""
 
     def feed(self, block: Block) -> list[Block]:
-        """Condition one block of finite samples."""
+        """Condition one block, of finite samples unless the model takes missing ones."""
 
     def finish(self, seconds: float) -> list[Block]:
         """Go on with the last value."""
@@ -65,8 +66,9 @@ class Pipeline:
     A jump of the counter, or a sample that is not a number, ends a segment: what was waiting for look-ahead is
     decided with the last value held, short-term state starts afresh, and the ledger says what was lost.
 
-    hop_samples     of the model's rate
+    step_samples    that the frames of one model step speak of, at the model's rate
     delay_s         look-ahead of the whole chain, which `finish` must provide
+    takes_missing   NaN goes to the model; only infinite samples end a segment
     on_frames       called after each model step and its readings (measurements hang here)
     """
 
@@ -77,13 +79,16 @@ class Pipeline:
         read: Read,
         *,
         rate_hz: float,
-        channel: str,
-        hop_samples: int,
+        channels: tuple[str, ...],
+        step_samples: int,
         delay_s: float,
+        takes_missing: bool = False,
         on_frames: Callable[[Frames, Sequence[Reading]], None] | None = None,
     ) -> None:
         self._condition, self._score, self._read = condition, score, read
-        self._rate_hz, self._channel, self._hop, self._delay_s = rate_hz, channel, hop_samples, delay_s
+        self._rate_hz, self._step, self._delay_s, self._takes_missing = rate_hz, step_samples, delay_s, takes_missing
+        self._n_channels = len(channels)
+        self._stream = f"channel{'s' * (len(channels) > 1)} {', '.join(channels)}"
         self._on_frames = on_frames
         self.reset()
 
@@ -93,34 +98,41 @@ class Pipeline:
             stage.reset()
         self.ledger = Ledger()
         self._next: int | None = None
+        self._missing = 0
         self._segment_start: int | None = None
         self._segment_stop = self._scored_to = 0
 
     def feed(self, block: Block) -> list[Reading]:
         """Readings that this block makes possible.
 
-        Raises SourceError for a block that goes back in time or a stream that is mostly not numbers.
+        Raises SourceError for a block that goes back in time or has other channels than the stream, and for a stream
+        that is mostly not numbers.
         """
         if len(block.samples) == 0:
             return []
+        if block.samples.shape[1] != self._n_channels:
+            raise SourceError(
+                f"{self._stream}: a block has {block.samples.shape[1]} columns; {self._n_channels} wanted"
+            )
         readings: list[Reading] = []
         if self._next is not None and block.start != self._next:
             if block.start < self._next:
-                raise SourceError(
-                    f"channel {self._channel}: sample counter goes back from {self._next} to {block.start}"
-                )
+                raise SourceError(f"{self._stream}: sample counter goes back from {self._next} to {block.start}")
             readings += self._end_segment()
             self.ledger.gap += block.start - self._next
             self.ledger.received += block.start - self._next
         self._next = block.stop
         self.ledger.received += len(block.samples)
-        for part in _finite_runs(block):
+        is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
+        is_usable: NDArray[np.bool_] = np.all(is_number, axis=1)
+        for part in _usable_runs(block, is_usable):
             if part is None:
                 readings += self._end_segment()
             else:
-                readings += self._feed_finite(part)
-        missing = int(np.count_nonzero(~np.isfinite(block.samples[:, 0])))
+                readings += self._feed_usable(part)
+        missing = int(np.count_nonzero(~is_usable))
         self.ledger.dropped += missing
+        self._missing += missing
         self._refuse_missing()
         return readings
 
@@ -128,7 +140,7 @@ class Pipeline:
         """The stream ends here: decide what still waits for look-ahead."""
         return self._end_segment()
 
-    def _feed_finite(self, block: Block) -> list[Reading]:
+    def _feed_usable(self, block: Block) -> list[Reading]:
         if self._segment_start is None:
             self._segment_start = self._scored_to = block.start
         self._segment_stop = block.stop
@@ -143,14 +155,14 @@ class Pipeline:
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
                 readings += new
-                scored = self._condition.source_samples_before(frames.start + self._hop)
+                scored = self._condition.source_samples_before(frames.start + self._step)
                 self._scored_to = max(self._scored_to, min(scored, self._segment_stop))
         return readings
 
     def _end_segment(self) -> list[Reading]:
         if self._segment_start is None:
             return []
-        # The last value held for the chain's look-ahead, and up to one hop to fill the last step.
+        # The last value held for the chain's look-ahead.
         readings = self._run(self._condition.finish(self._delay_s))
         self.ledger.scored += self._scored_to - self._segment_start
         self.ledger.dropped += self._segment_stop - self._scored_to
@@ -161,23 +173,22 @@ class Pipeline:
         return readings
 
     def _refuse_missing(self) -> None:
-        n, bad = self.ledger.received - self.ledger.gap, self.ledger.dropped
+        n, bad = self.ledger.received - self.ledger.gap, self._missing
         if n >= MISSING_CHECK_S * self._rate_hz and bad > MAX_MISSING_SHARE * n:
             raise SourceError(
-                f"channel {self._channel}: {bad} of {n} samples are not numbers; at most "
+                f"{self._stream}: {bad} of {n} samples are not numbers; at most "
                 f"{MAX_MISSING_SHARE:.0%} may be; check the sensor's contact and the channel's name"
             )
 
 
-def _finite_runs(block: Block) -> list[Block | None]:
-    """The block cut at samples that are not numbers; None stands for each such stretch."""
-    finite = np.isfinite(block.samples[:, 0])
-    if finite.all():
+def _usable_runs(block: Block, is_usable: NDArray[np.bool_]) -> list[Block | None]:
+    """The block cut at samples that are not usable, bool (n,); None stands for each such stretch."""
+    if is_usable.all():
         return [block]
-    edges = np.flatnonzero(np.diff(finite)) + 1
+    edges = np.flatnonzero(np.diff(is_usable)) + 1
     parts: list[Block | None] = []
-    for start, stop in zip([0, *edges], [*edges, len(finite)], strict=True):
-        if finite[start]:
+    for start, stop in zip([0, *edges], [*edges, len(is_usable)], strict=True):
+        if is_usable[start]:
             samples = block.samples[start:stop]
             parts.append(Block(start=block.start + int(start), samples=samples, t_ns=block.t_ns))
         else:

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_runtime.contract.bundle import open_bundle
+from edge_runtime.contract.bundle import Bundle, open_bundle
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.manifest import WindowManifest
 from edge_runtime.contract.report import BenchReport, claimed, to_json
+from host_tools.data.records import EcgRecord
 from host_tools.data.sets import data_root, open_data_set
 from host_tools.measure.intervals import Interval
 from host_tools.measure.runs import compare_runs, score_bench
 from host_tools.measure.study import HostAgainstDevice, accuracy
 from host_tools.measure.target import bench_here, bench_on
+from host_tools.measure.windows import WindowRecord, golden_windows, load_windows, score_windows
 from host_tools.ship.deploy import deploy
 from host_tools.ship.device import connect
 from host_tools.ship.options import Progress, ShipOptions
 
-SHOWN = ("detection_se", "detection_ppv", "v_se", "v_ppv", "s_se", "s_ppv", "s_f1", "macro_f1")
+SHOWN = ("detection_se", "detection_ppv", "v_se", "v_ppv", "s_se", "s_ppv", "s_f1", "macro_f1", "answered", "accuracy")
+SHOWN_PLAIN = ("mae",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,9 @@ class Benched:
             f"first inference {cold.first_inference_ms:.2f} ms"
         )
         lines += [f"  {k:14} {_percent(v)}" for k, v in self.figures.items() if k in SHOWN]
+        lines += [f"  {k:14} {_plain(v)}" for k, v in self.figures.items() if k in SHOWN_PLAIN]
         lines.append(
-            f"  equal to this machine's run: {self.against_host.equal_beats} of {self.against_host.beats} beats"
+            f"  equal to this machine's run: {self.against_host.equal_beats} of {self.against_host.beats} readings"
         )
         lines.append(f"  report {self.file}")
         return "\n".join(lines)
@@ -83,10 +89,17 @@ def bench_bundle(
     progress: Progress,
 ) -> Benched:
     """Deploy if needed, measure on the target, score by the host's scorer; writes the device's report to `out`."""
-    root = data_root()
-    opened = open_data_set(data or ("simulated" if root is None else "mitdb"), root)
-    bundle = open_bundle(bundle).path
-    records = [opened.load(name) for name in names or opened.split.test]
+    shipped = open_bundle(bundle)
+    bundle = shipped.path
+    records: list[EcgRecord] | list[WindowRecord]
+    if isinstance(shipped.manifest, WindowManifest):
+        if data is not None:
+            raise SettingsError(f"--data is {data}; bundle {shipped.id} takes --records FILE.npy ..., or nothing")
+        records = load_windows(shipped, names) if names else golden_windows(shipped)
+    else:
+        root = data_root()
+        opened = open_data_set(data or ("simulated" if root is None else "mitdb"), root)
+        records = [opened.load(name) for name in names or opened.split.test]
     with claimed(out):
         deploy(bundle, target, options=ship, progress=progress)
         with connect(target, ship) as device:
@@ -96,14 +109,27 @@ def bench_bundle(
     here = bench_here(bundle, records, threads=threads)
     return Benched(
         device=there,
-        figures=accuracy("device", score_bench(there, records)).intervals(),
+        figures=_figures(shipped, there, records),
         against_host=compare_runs(here, there),
         file=out,
     )
 
 
+def _figures(bundle: Bundle, report: BenchReport, records: list[EcgRecord] | list[WindowRecord]) -> dict[str, Interval]:
+    ecg = [r for r in records if isinstance(r, EcgRecord)]
+    if ecg:
+        return accuracy("device", score_bench(report, ecg)).intervals()
+    return score_windows(bundle, report, [r for r in records if isinstance(r, WindowRecord)])
+
+
 def _us(ns: int | None) -> str:
     return "refused" if ns is None else f"{ns / 1000:.1f} us"
+
+
+def _plain(found: Interval) -> str:
+    if found.value is None:
+        return "n/a"
+    return f"{found.value:.3g}" + ("" if found.low is None else f"  [{found.low:.3g}, {found.high:.3g}]")
 
 
 def _percent(found: Interval) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   vitaledge run ecg-beats                              train, shrink, ship, measure, report
   vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway
   vitaledge bench deploy/bundles/ecg-beats ssh://pi@gateway
+  vitaledge study breast-cancer                        a table of techniques on a health task
   vitaledge report runs/ecg-beats/report.json --out page
 """
 BUNDLE = "bundle directory (with manifest.json), such as deploy/bundles/ecg-beats"
@@ -135,13 +137,30 @@ def _parser() -> argparse.ArgumentParser:
     _target_options(bench)
     _wheels_option(bench)
     bench.add_argument("--data", choices=["mitdb", "simulated"], help="default: mitdb if VITALEDGE_DATA is set")
-    bench.add_argument("--records", nargs="+", help="record names (default: the test split)")
+    bench.add_argument(
+        "--records", nargs="+", help="record names (default: the test split); .npy files for a bundle of windows"
+    )
     bench.add_argument(
         "--threads", type=_count, default=1, help="threads of the inference engine, there and here (default: 1)"
     )
     bench.add_argument(
         "--out", type=Path, default=Path("bench.json"), help="the device's report (JSON; default: bench.json)"
     )
+
+    study = _command(
+        commands,
+        "study",
+        _study,
+        "run a table of compression techniques on a health task",
+        "vitaledge study list",
+        "vitaledge study breast-cancer",
+        "vitaledge study mine.toml --jobs 2 --publish docs/results",
+        goes_on=True,
+    )
+    study.add_argument("study", help="TOML file, or the name of a study that comes with vitaledge; `list` names them")
+    study.add_argument("--out", type=Path, help="folder for models, cells and report (default: runs/studies/NAME)")
+    study.add_argument("--jobs", type=int, default=0, help="processes side by side (default: one per CPU)")
+    study.add_argument("--publish", type=Path, metavar="DIR", help="also write NAME.md, NAME.html and NAME.json there")
 
     report = _command(
         commands,
@@ -330,6 +349,28 @@ def _bench(options: argparse.Namespace) -> int:
             progress=lambda text, done, total: tick(done, total, text),
         )
     _say(options, result.to_json(), result.to_text())
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from host_tools.bars import console_bars
+    from host_tools.data.sets import data_root
+    from host_tools.study.plan import STUDIES, load_study
+    from host_tools.study.report import verdicts, write_reports
+    from host_tools.study.run import Place, run_study
+
+    if options.study == "list":
+        names = sorted(p.stem for p in STUDIES.glob("*.toml"))
+        _say(options, {"studies": names}, "\n".join(names))
+        return 0
+    study = load_study(options.study)
+    place = Place(root=data_root(), out=options.out or Path("runs") / "studies" / study.name)
+    with console_bars()(f"study {study.name}") as tick:
+        jobs = options.jobs if options.jobs > 0 else os.cpu_count() or 1
+        result = run_study(study, place, jobs=jobs, command=options.command_line, tick=tick)
+    files = write_reports(result, place.out, options.publish)
+    text = "\n".join(f"{c['verdict']:12} {c['title']}" for c in verdicts(result))
+    _say(options, {"files": [str(f) for f in files], "claims": verdicts(result)}, f"{text}\nreport  {files[1]}")
     return 0
 
 

@@ -1,8 +1,14 @@
-"""What a bundle says about itself: stream, conditioning, timing, graphs with their tensors and state, origin."""
+"""What a bundle says about itself: stream, conditioning, timing or window, graphs with tensors and state, origin.
+
+Manifest
+├── BeatManifest     task `ecg-beats`: a streaming trunk and a head that runs once per beat
+└── WindowManifest   any other task: one graph over windows of samples, or over rows of a table
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -10,8 +16,11 @@ from edge_runtime.contract.beats import BeatTiming
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.preprocess import Conditioning
 from edge_runtime.contract.strict import build
+from edge_runtime.contract.window import Window
 
-SCHEMA = 1
+SCHEMA = 2  # the newest that this reader reads
+BEATS_SCHEMA, WINDOW_SCHEMA = 1, 2
+ONCE_PER_BEAT = "once per beat"
 Runs = Literal["every hop", "once per beat"]
 
 
@@ -49,7 +58,7 @@ class Graph:
     name: str
     file: str
     runs: Runs
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16", "int8"]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     states: tuple[State, ...]
@@ -73,6 +82,16 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowGolden(Golden):
+    """The same for windows, of which a reading may be a number.
+
+    value_tolerance  how far rounding may move it
+    """
+
+    value_tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """Where the weights come from."""
 
@@ -86,22 +105,20 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The manifest of a bundle; every field is read by the runtime, the shipper or the report."""
+    """What bundles of all kinds say: what the runtime works by, and what `edge-runtime info` tells people.
+
+    hop_samples                 from one model step to the next, at the model's rate
+    classes                     in the order of the logits or probabilities; empty if a number is estimated
+    created, training, metrics  told, not enforced
+    """
 
     schema: int
     name: str
-    task: Literal["ecg-beats"]
+    task: str
     created: str
     unit: str
-    lead: str
-    conditioning: Conditioning
-    conditioning_sha256: str
-    timing: BeatTiming
     hop_samples: int
-    receptive_field_samples: int
-    delay_samples: int
     classes: tuple[str, ...]
-    detection_threshold: float
     graphs: tuple[Graph, ...]
     golden: Golden
     files: dict[str, str]
@@ -114,6 +131,81 @@ class Manifest:
             if graph.name == name:
                 return graph
         raise BundleError(f"manifest: no graph '{name}'; graphs are {', '.join(g.name for g in self.graphs)}")
+
+    @property
+    def step_graph(self) -> Graph:
+        """The graph that runs every hop; raises BundleError if there is none."""
+        for graph in self.graphs:
+            if graph.runs != ONCE_PER_BEAT:
+                return graph
+        raise BundleError(f"manifest: no graph runs every hop; graphs are {', '.join(g.name for g in self.graphs)}")
+
+    @property
+    def rate_hz(self) -> float:
+        """Rate of the samples that the model sees."""
+        raise NotImplementedError
+
+    @property
+    def n_channels(self) -> int:
+        """Columns of the stream's blocks."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeatManifest(Manifest):
+    """The manifest of a bundle of the task `ecg-beats`.
+
+    lead, receptive_field_samples  told, not enforced
+    """
+
+    task: Literal["ecg-beats"]
+    lead: str
+    conditioning: Conditioning
+    conditioning_sha256: str
+    timing: BeatTiming
+    receptive_field_samples: int
+    delay_samples: int
+    detection_threshold: float
+
+    @property
+    def rate_hz(self) -> float:
+        """Rate of the samples that the trunk sees."""
+        return float(self.conditioning.rate_hz)
+
+    @property
+    def n_channels(self) -> int:
+        """One lead."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowManifest(Manifest):
+    """The manifest of a bundle of one graph over windows.
+
+    conditioning  None: the source's samples are the graph's
+    """
+
+    window: Window
+    conditioning: Conditioning | None
+    conditioning_sha256: str
+    golden: WindowGolden
+
+    @property
+    def rate_hz(self) -> float:
+        """Rate of the samples that the graph sees."""
+        return self.window.rate_hz
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the window."""
+        return len(self.window.channels)
+
+
+def beats_of(manifest: Manifest) -> BeatManifest:
+    """The manifest as that of `ecg-beats`; raises BundleError for a bundle of windows."""
+    if not isinstance(manifest, BeatManifest):
+        raise BundleError(f"bundle {manifest.name}: task is {manifest.task}; ecg-beats wanted")
+    return manifest
 
 
 def to_json(manifest: Manifest) -> str:
@@ -132,24 +224,61 @@ def from_json(text: str, where: str) -> Manifest:
         raise BundleError(f"{where}: schema is {schema!r}; a number wanted")
     if schema > SCHEMA:
         raise BundleError(f"{where}: schema is {schema}; this runtime reads up to {SCHEMA}, so update it")
-    manifest = build(Manifest, value, where, BundleError)
+    cls = WindowManifest if "window" in value else BeatManifest
+    manifest = build(cls, value, where, BundleError)
     _check(manifest, where)
     return manifest
 
 
 def _check(m: Manifest, where: str) -> None:
-    found = m.conditioning.sha256()
-    if found != m.conditioning_sha256:
+    if isinstance(m, BeatManifest):
+        _check_conditioning(m.conditioning, m.conditioning_sha256, where)
+        _check_beats(m, where)
+    elif isinstance(m, WindowManifest):
+        if m.conditioning is not None:
+            _check_conditioning(m.conditioning, m.conditioning_sha256, where)
+        _check_window(m, where)
+    for file in [m.golden.file, *(g.file for g in m.graphs)]:
+        if file not in m.files:
+            raise BundleError(f"{where}: {file} is named but has no sha256 in 'files'")
+
+
+def _check_conditioning(conditioning: Conditioning, wanted: str, where: str) -> None:
+    found = conditioning.sha256()
+    if found != wanted:
         raise BundleError(
             f"{where}: this runtime's conditioning is {found[:12]}...; the model was trained on "
-            f"{m.conditioning_sha256[:12]}...; install the runtime the bundle was made with"
+            f"{wanted[:12]}...; install the runtime the bundle was made with"
         )
+
+
+def _check_beats(m: BeatManifest, where: str) -> None:
     if m.hop_samples % m.timing.stride:
         raise BundleError(f"{where}: hop_samples is {m.hop_samples}; a multiple of {m.timing.stride} wanted")
     if m.delay_samples != m.timing.delay_samples(m.hop_samples):
         raise BundleError(
             f"{where}: delay_samples is {m.delay_samples}; the timing says {m.timing.delay_samples(m.hop_samples)}"
         )
-    for file in [m.golden.file, *(g.file for g in m.graphs)]:
-        if file not in m.files:
-            raise BundleError(f"{where}: {file} is named but has no sha256 in 'files'")
+
+
+def _check_window(m: WindowManifest, where: str) -> None:
+    w = m.window
+    if not 1 <= m.hop_samples <= w.window_samples:
+        raise BundleError(f"{where}: hop_samples is {m.hop_samples}; 1 to window_samples = {w.window_samples} wanted")
+    if (w.output == "number") == bool(m.classes):
+        raise BundleError(f"{where}: window.output is '{w.output}' with {len(m.classes)} classes; one of both wanted")
+    if m.conditioning is not None and (m.conditioning.rate_hz != w.rate_hz or w.missing == "in graph"):
+        raise BundleError(
+            f"{where}: conditioning to {m.conditioning.rate_hz} Hz with a window at {w.rate_hz:g} Hz and missing "
+            f"'{w.missing}'; the same rate and 'refused' wanted"
+        )
+    if len(m.graphs) != 1:
+        raise BundleError(f"{where}: {len(m.graphs)} graphs; one wanted")
+    graph = m.graphs[0]
+    sizes = [math.prod(t.shape) for t in (*graph.inputs, *graph.outputs)]
+    wanted = [m.n_channels * w.window_samples, len(m.classes) or len(w.values)]
+    if sizes != wanted or graph.states or graph.runs == ONCE_PER_BEAT:
+        raise BundleError(
+            f"{where}: graph '{graph.name}' has tensors of {sizes} values and {len(graph.states)} states, and runs "
+            f"{graph.runs}; tensors of {wanted}, no state, every hop wanted"
+        )

@@ -78,6 +78,10 @@ class Conditioner:
         """Source counter nearest to a (fractional) output sample."""
         return math.floor(out_sample * self._down / self._up + 0.5)
 
+    def source_sample_at(self, out_sample: int) -> int:
+        """Newest source counter at or before an output sample."""
+        return out_sample * self._down // self._up
+
     def source_samples_before(self, out_sample: int) -> int:
         """Source counter below which all samples lie before output sample `out_sample`."""
         return -(-out_sample * self._down // self._up)

@@ -27,6 +27,8 @@ MAX_NS = 2**32 - 1  # a value of 4.29 s stands for "4.29 s or more"
 CONFIDENCE_STEPS = 10_000  # confidences travel as whole ten-thousandths, as they are printed
 NO_CLASS = "-"
 CONFIDENCE_LEVEL = 0.99
+NO_VALUE = -(2**31)
+VALUE_STEPS = 1000  # numbers travel as whole thousandths
 
 
 class ReportError(EdgeError):
@@ -178,9 +180,62 @@ class ColdStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowReadings:
+    """What the device said about the windows of one record, in order of time; made by `window_readings`.
+
+    labels       the classes; empty if the values are numbers
+    samples      of the windows' ends, in the record's own samples: base64 of zlib of little-endian uint32
+    values       indices of classes, or thousandths of numbers; -2**31 for none: the same of int32
+    confidences  the same of uint16 ten-thousandths
+    """
+
+    labels: tuple[str, ...]
+    n: int
+    samples: str
+    values: str
+    confidences: str
+
+    @property
+    def at(self) -> IntArray:
+        """Positions; int64 (n,)."""
+        return unpack(self.samples, "<u4", "samples of windows")
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """Indices of classes, or numbers; NaN where there is none. float64 (n,)."""
+        whole = unpack(self.values, "<i4", "values of windows")
+        return np.where(whole == NO_VALUE, np.nan, whole / (1 if self.labels else VALUE_STEPS))
+
+    @property
+    def sure(self) -> NDArray[np.float64]:
+        """Confidences; float64 (n,)."""
+        return unpack(self.confidences, "<u2", "confidences of windows") / CONFIDENCE_STEPS
+
+
+def window_readings(readings: Sequence[Reading], classes: tuple[str, ...]) -> WindowReadings:
+    """Readings of windows as they travel."""
+    whole = [
+        NO_VALUE
+        if r.value is None
+        else classes.index(r.value)
+        if isinstance(r.value, str)
+        else max(NO_VALUE + 1, min(-NO_VALUE - 1, round(r.value * VALUE_STEPS)))
+        for r in readings
+    ]
+    return WindowReadings(
+        labels=classes,
+        n=len(readings),
+        samples=pack([r.sample for r in readings], "<u4"),
+        values=pack(whole, "<i4"),
+        confidences=pack([round((r.confidence or 0.0) * CONFIDENCE_STEPS) for r in readings], "<u2"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordResult:
     """What the device said about one record; made by `record_result`.
 
+    windows      readings of windows; None, as are the beats empty, where the bundle is of the other kind
     samples      positions in the record's own samples: base64 of zlib of little-endian uint32
     classes      one letter per beat, N S V F Q; "-" where the beat could not be classified
     confidences  base64 of zlib of little-endian uint16 ten-thousandths
@@ -197,6 +252,7 @@ class RecordResult:
     samples: str
     classes: str
     confidences: str
+    windows: WindowReadings | None = None
 
     @property
     def real_time_factor(self) -> float:
@@ -232,8 +288,9 @@ def record_result(
     ledger: Ledger,
     wall_s: float,
     max_delay_s: float | None = None,
+    windows: WindowReadings | None = None,
 ) -> RecordResult:
-    """Result of one record from its readings, of which only beats are kept."""
+    """Result of one record from its readings, of which only beats are kept, and from what windows said."""
     beats = [r for r in readings if r.name == "beat"]
     confidence = [round((r.confidence or 0.0) * CONFIDENCE_STEPS) for r in beats]
     return RecordResult(
@@ -247,6 +304,7 @@ def record_result(
         samples=pack([r.sample for r in beats], "<u4"),
         classes="".join(NO_CLASS if r.value is None else str(r.value) for r in beats),
         confidences=pack(confidence, "<u2"),
+        windows=windows,
     )
 
 
@@ -340,8 +398,19 @@ def _check_record(record: RecordResult, where: str) -> None:
     lengths = {len(record.beat_samples), len(record.classes), len(record.beat_confidences)}
     if lengths != {record.n_beats}:
         raise ReportError(f"{where}: record {record.name}: {sorted(lengths)} beats; {record.n_beats} wanted")
+    if record.windows is not None:
+        _check_windows(record.windows, f"{where}: record {record.name}")
     if not record.ledger.is_balanced:
         raise ReportError(f"{where}: record {record.name}: ledger does not balance ({record.ledger})")
+
+
+def _check_windows(windows: WindowReadings, where: str) -> None:
+    lengths = {len(windows.at), len(windows.numbers), len(windows.sure)}
+    if lengths != {windows.n}:
+        raise ReportError(f"{where}: {sorted(lengths)} readings; {windows.n} wanted")
+    known = windows.numbers[~np.isnan(windows.numbers)]
+    if windows.labels and len(known) and not 0 <= known.min() <= known.max() < len(windows.labels):
+        raise ReportError(f"{where}: class {known.max():g}; 0 to {len(windows.labels) - 1} wanted")
 
 
 def pack(values: ArrayLike, dtype: str) -> str:

@@ -66,7 +66,8 @@ class Reading:
     def to_json(self) -> dict[str, object]:
         """The reading as one JSON object; a beat's value is called `class`."""
         line: dict[str, object] = {"name": self.name, "sample": self.sample, "t_s": round(self.t_s, 6)}
-        line["class" if self.name == "beat" else "value"] = self.value
+        value = round(self.value, 4) if isinstance(self.value, float) else self.value
+        line["class" if self.name == "beat" else "value"] = value
         if self.confidence is not None:
             line["confidence"] = round(self.confidence, 4)
         if self.quality is not None:

@@ -16,12 +16,17 @@ from edge_runtime.sensors.playback import Pace, Playback, n_played
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayOptions:
-    """mV = (value - offset) * scale; `column` of an array with two dimensions."""
+    """Sample = (value - offset) * scale; `column` of an array with two dimensions, or several `columns`.
+
+    columns  such as 0,2,5, or all
+    """
 
     rate_hz: float
     scale: float = 1.0
     offset: float = 0.0
     column: int = 0
+    columns: str = ""
+    unit: str = "mV"
     channel: str = "ECG"
     seconds: float = math.inf
     speed: float | None = None
@@ -37,15 +42,16 @@ def open_array(path: str, query: str, pace: Pace) -> Playback:
     for name in ("scale", "offset"):
         if not math.isfinite(getattr(options, name)):
             raise SettingsError(f"npy:{path}: {name} is {getattr(options, name):g}; a finite number wanted")
-    column = _column(_opened(Path(path)), options.column, path)
+    table = _table(_opened(Path(path)), path)
+    index = _index(options, table.shape[1], path)
     scale, offset = options.scale, options.offset
 
     def read(start: int, stop: int) -> Float32Array:
-        values = (column[start:stop].astype(np.float64) - offset) * scale
-        return values.astype(np.float32).reshape(-1, 1)
+        return np.asarray((table[start:stop, index].astype(np.float64) - offset) * scale, np.float32)
 
-    spec = StreamSpec(rate_hz=options.rate_hz, channels=(options.channel,))
-    n = n_played(len(column), options.seconds, options.rate_hz)
+    names = (options.channel,) if not options.columns else tuple(f"column {i}" for i in index)
+    spec = StreamSpec(rate_hz=options.rate_hz, unit=options.unit, channels=names)
+    n = n_played(len(table), options.seconds, options.rate_hz)
     return Playback(spec, read, n, pace.at(options.speed))
 
 
@@ -63,10 +69,19 @@ def _opened(path: Path) -> np.ndarray:
     return array
 
 
-def _column(array: np.ndarray, column: int, path: str) -> np.ndarray:
+def _table(array: np.ndarray, path: str) -> np.ndarray:
     if array.ndim not in (1, 2) or len(array) == 0:
         raise SourceError(f"{path}: shape is {array.shape}; (n,) or (n, columns) wanted")
-    table = array.reshape(len(array), -1)
-    if not 0 <= column < table.shape[1]:
-        raise SettingsError(f"npy:{path}: column is {column}; 0 to {table.shape[1] - 1} exist")
-    return table[:, column]
+    return array.reshape(len(array), -1)
+
+
+def _index(options: ArrayOptions, n_columns: int, path: str) -> list[int]:
+    """Which columns are wanted."""
+    if options.columns == "all":
+        return list(range(n_columns))
+    texts = options.columns.split(",") if options.columns else [str(options.column)]
+    index = [int(t) if t.lstrip("-").isdecimal() else -1 for t in texts]
+    for text, column in zip(texts, index, strict=True):
+        if not 0 <= column < n_columns:
+            raise SettingsError(f"npy:{path}: column is {text}; 0 to {n_columns - 1} exist")
+    return index

@@ -14,7 +14,7 @@ import numpy as np
 from edge_runtime import golden
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from edge_runtime.contract.errors import ParityError
-from edge_runtime.contract.manifest import SCHEMA, Golden, Manifest, Training, to_json
+from edge_runtime.contract.manifest import BEATS_SCHEMA, BeatManifest, Golden, Training, to_json
 from edge_runtime.contract.preprocess import Conditioner, Conditioning
 from edge_runtime.contract.signal import Block, Float32Array
 from edge_runtime.engine.engine import Engine
@@ -66,8 +66,8 @@ def pack(
         for model, graph in ((trunk_model, trunk), (head_model, head)):
             (folder / graph.file).write_bytes(model.SerializeToString())
         signal_uv = _golden_signal()
-        manifest = Manifest(
-            schema=SCHEMA,
+        manifest = BeatManifest(
+            schema=BEATS_SCHEMA,
             name=name,
             task="ecg-beats",
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -89,7 +89,9 @@ def pack(
         )
         draft = Bundle(path=folder, manifest=manifest, id="draft")
         parity = verify(student, program, scales, draft, engine, _conditioned(signal_uv, conditioning))
-        beats = golden.as_arrays(golden.readings_of(draft, engine, signal_uv, GOLDEN_RATE_HZ), CLASSES)
+        beats = golden.as_arrays(
+            golden.readings_of(draft, engine, golden.from_microvolts(signal_uv), GOLDEN_RATE_HZ), CLASSES
+        )
         np.savez_compressed(
             folder / GOLDEN_FILE,
             signal_uv=signal_uv,
@@ -102,7 +104,7 @@ def pack(
         if not golden.check(open_bundle(folder), engine).is_equal:
             raise ParityError("golden vectors are not answered equally by the engine that made them")
         folder.chmod(0o755)
-        _replace(folder, destination)
+        put_in_place(folder, destination)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -127,11 +129,13 @@ def _golden_signal() -> np.ndarray:
 
 def _conditioned(signal_uv: np.ndarray, conditioning: Conditioning) -> Float32Array:
     stage = Conditioner(conditioning, GOLDEN_RATE_HZ)
-    samples = (signal_uv.astype(np.float32) / np.float32(golden.MICROVOLTS_PER_MV)).reshape(-1, 1)
-    return np.concatenate([b.samples[:, 0] for b in stage.feed(Block(start=0, samples=samples))])
+    return np.concatenate(
+        [b.samples[:, 0] for b in stage.feed(Block(start=0, samples=golden.from_microvolts(signal_uv)))]
+    )
 
 
-def _replace(folder: Path, destination: Path) -> None:
+def put_in_place(folder: Path, destination: Path) -> None:
+    """Make a complete folder the destination, in place of what was there."""
     if destination.exists():
         old = destination.with_name(f".{destination.name}-old-{os.getpid()}")
         os.replace(destination, old)

@@ -14,7 +14,7 @@ import torch
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import ParityError
-from edge_runtime.contract.manifest import Graph
+from edge_runtime.contract.manifest import Graph, beats_of
 from edge_runtime.contract.rhythm import N_FEATURES
 from edge_runtime.contract.signal import Block, Float32Array
 from edge_runtime.engine.engine import Engine, StreamingTrunk
@@ -145,7 +145,7 @@ def _tail(written: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _device(bundle: Bundle, engine: Engine, x: Float32Array) -> Float32Array:
     """Through the device's own stage, cut unevenly."""
-    m = bundle.manifest
+    m = beats_of(bundle.manifest)
     graph = m.graph("trunk")
     stage = StreamingTrunk(engine.load(bundle, graph), graph, m.hop_samples, m.timing.stride)
     cut, rows, start = np.random.default_rng(0), [], 0

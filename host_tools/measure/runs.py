@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_runtime.contract.report import BenchReport, Conditions, ReportError, without_values
+import numpy as np
+
+from edge_runtime.contract.report import VALUE_STEPS, BenchReport, Conditions, RecordResult, ReportError, without_values
 from host_tools.data.records import EcgRecord
 from host_tools.measure.score import IntArray, RecordScore, score_record
 from host_tools.measure.study import HostAgainstDevice
+
+SAME_NUMBER = 2.5 / VALUE_STEPS  # numbers travel rounded to a step, and processors round differently
 
 
 def score_bench(bench: BenchReport, records: Sequence[EcgRecord]) -> list[RecordScore]:
@@ -43,7 +47,7 @@ def score_beats(record: EcgRecord, samples: IntArray, classes: IntArray) -> Reco
 
 
 def compare_runs(host: BenchReport, device: BenchReport) -> HostAgainstDevice:
-    """Compare two runs of one bundle over the same records.
+    """Compare two runs of one bundle over the same records; readings of windows are counted as beats are.
 
     Raises ReportError naming the bundle or the records if they differ.
     """
@@ -56,8 +60,7 @@ def compare_runs(host: BenchReport, device: BenchReport) -> HostAgainstDevice:
     beats = equal = 0
     first, farthest = "", 0.0
     for a, b in zip(host.records, device.records, strict=True):
-        on_host = dict(zip(zip(a.beat_samples.tolist(), a.classes, strict=True), a.beat_confidences, strict=True))
-        on_device = dict(zip(zip(b.beat_samples.tolist(), b.classes, strict=True), b.beat_confidences, strict=True))
+        on_host, on_device = _said(a), _said(b, near=a)
         both = on_host.keys() & on_device.keys()
         beats += max(len(on_host), len(on_device))
         equal += len(both)
@@ -77,6 +80,20 @@ def compare_runs(host: BenchReport, device: BenchReport) -> HostAgainstDevice:
         max_confidence_difference=farthest,
         host_latencies=tuple(map(without_values, host.latencies)),
     )
+
+
+def _said(record: RecordResult, near: RecordResult | None = None) -> dict[tuple[int, str], float]:
+    """Confidence by position and value; a number that is as good as that of `near` counts as that."""
+    windows = record.windows
+    if windows is None:
+        keys = zip(record.beat_samples.tolist(), record.classes, strict=True)
+        return dict(zip(keys, record.beat_confidences.tolist(), strict=True))
+    numbers = windows.numbers
+    if near is not None and near.windows is not None and not windows.labels and near.windows.n == windows.n:
+        other = near.windows.numbers
+        numbers = np.where(np.abs(numbers - other) <= SAME_NUMBER, other, numbers)
+    words = ["-" if v != v else windows.labels[int(v)] if windows.labels else f"{v:g}" for v in numbers.tolist()]
+    return dict(zip(zip(windows.at.tolist(), words, strict=True), windows.sure.tolist(), strict=True))
 
 
 def _machine(c: Conditions) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.assemble import open_pipeline
-from edge_runtime.bench import samples_mv
+from edge_runtime.bench import scaled
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EdgeError
 from edge_runtime.contract.signal import AAMI_CLASSES, Block, Ledger, Reading, StreamSpec
@@ -33,7 +33,7 @@ def stream_record(bundle: Bundle, engine: Engine, record: EcgRecord) -> Streamed
     spec = StreamSpec(rate_hz=record.rate_hz, channels=record.lead_names[:1], simulated=record.simulated)
     pipeline = open_pipeline(bundle, spec, engine)
     size = int(BLOCK_S * record.rate_hz)
-    samples = samples_mv(microvolts(record), MICROVOLT)  # the same numbers a device is sent
+    samples = scaled(microvolts(record), MICROVOLT)  # the same numbers a device is sent
     readings: list[Reading] = []
     for start in range(0, len(samples), size):
         readings += pipeline.feed(Block(start=start, samples=samples[start : start + size]))

@@ -17,29 +17,49 @@ from edge_runtime.bench import RECORDS, RECORDS_SCHEMA, StoredRecord, StoredReco
 from edge_runtime.contract.errors import EdgeError
 from edge_runtime.contract.report import BenchReport, from_json
 from host_tools.data.records import EcgRecord
+from host_tools.measure.windows import WindowRecord
 from host_tools.ship.device import Device
 
 MICROVOLT = 0.001  # mV
 Progress = Callable[[str, int, int], None]
+Records = Sequence[EcgRecord] | Sequence[WindowRecord]
 
 
-def store_records(records: Sequence[EcgRecord], folder: Path) -> None:
-    """Write the first lead of each record as int16 microvolts, and `records.json`; labels stay on the host."""
+def store_records(records: Records, folder: Path) -> None:
+    """Write records and `records.json`; labels stay on the host.
+
+    Of an ECG the first lead travels as int16 microvolts; samples of windows travel as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for record in records:
-        np.save(folder / f"{record.name}.npy", microvolts(record))
-        entries.append(
-            StoredRecord(
-                name=record.name,
-                file=f"{record.name}.npy",
-                rate_hz=record.rate_hz,
-                scale=MICROVOLT,
-                channel=record.lead_names[0],
-            )
-        )
+        values, entry = _stored_ecg(record) if isinstance(record, EcgRecord) else _stored_windows(record)
+        np.save(folder / entry.file, values)
+        entries.append(entry)
     stored = StoredRecords(schema=RECORDS_SCHEMA, simulated=any(r.simulated for r in records), records=tuple(entries))
     (folder / RECORDS).write_text(json.dumps(asdict(stored)))
+
+
+def _stored_ecg(record: EcgRecord) -> tuple[np.ndarray, StoredRecord]:
+    return microvolts(record), StoredRecord(
+        name=record.name,
+        file=f"{record.name}.npy",
+        rate_hz=record.rate_hz,
+        scale=MICROVOLT,
+        unit="mV",
+        channels=record.lead_names[:1],
+    )
+
+
+def _stored_windows(record: WindowRecord) -> tuple[np.ndarray, StoredRecord]:
+    return record.samples, StoredRecord(
+        name=record.name,
+        file=f"{record.name}.npy",
+        rate_hz=record.rate_hz,
+        scale=1.0,
+        unit=record.unit,
+        channels=record.channels,
+    )
 
 
 def microvolts(record: EcgRecord) -> np.ndarray:
@@ -47,7 +67,7 @@ def microvolts(record: EcgRecord) -> np.ndarray:
     return np.asarray(np.clip(np.rint(record.leads[:, 0] / MICROVOLT), -32768, 32767), np.int16)
 
 
-def bench_here(bundle: Path, records: Sequence[EcgRecord], *, threads: int = 1) -> BenchReport:
+def bench_here(bundle: Path, records: Records, *, threads: int = 1) -> BenchReport:
     """Measure on this machine with this installation, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="vitaledge-bench-") as folder:
         store_records(records, Path(folder))
@@ -61,7 +81,7 @@ def bench_here(bundle: Path, records: Sequence[EcgRecord], *, threads: int = 1) 
 
 def bench_on(
     device: Device,
-    records: Sequence[EcgRecord],
+    records: Records,
     *,
     threads: int = 1,
     progress: Progress = lambda text, done, total: None,

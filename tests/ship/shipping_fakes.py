@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.contract.beats import BeatTiming
-from edge_runtime.contract.manifest import SCHEMA, Golden, Manifest, Training, to_json
+from edge_runtime.contract.manifest import BEATS_SCHEMA, BeatManifest, Golden, Training, to_json
 from edge_runtime.contract.preprocess import Conditioning
 from host_tools.ship.options import ShipOptions
 
@@ -25,8 +25,8 @@ def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golde
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     timing, conditioning = BeatTiming(), Conditioning()
-    manifest = Manifest(
-        schema=SCHEMA,
+    manifest = BeatManifest(
+        schema=BEATS_SCHEMA,
         name="fake",
         task="ecg-beats",
         created="2026-01-01T00:00:00Z",
