@@ -49,11 +49,12 @@ def probe(network: nn.Module, x: torch.Tensor, layers: Sequence[str], whose: str
         if layer != LOGITS and layer not in names:
             near = ", ".join(difflib.get_close_matches(layer, names, n=12, cutoff=0.0)) or "none"
             raise SettingsError(f"layer {layer!r} is not in {whose}; of its {len(names)} layers, the nearest: {near}")
-    was_training = network.training
+    modes = [(layer, layer.training) for layer in network.modules()]  # parts of a network may be frozen
     try:
         found = run(network.eval(), x, layers)
     finally:
-        network.train(was_training)
+        for part, was_training in modes:
+            part.training = was_training
     for layer in layers:
         output = found.get(layer)
         if not isinstance(output, torch.Tensor) or output.dim() < 2 or len(output) != len(x):

@@ -45,8 +45,9 @@ def write_soft_labels(path: Path, logits: Float32Array, inputs: Float32Array) ->
 def read_soft_labels(path: Path, inputs: Float32Array, n_classes: int) -> Float32Array:
     """Logits (teachers, n, classes); raises SettingsError if the file is damaged or was made for something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            schema, logits, found = int(file["schema"]), file["logits"], str(file["inputs_sha256"])
+        # Opened here, since numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            schema, logits, found = int(kept["schema"]), kept["logits"], str(kept["inputs_sha256"])
     except OSError as error:
         reason = error.strerror or "damaged"
         raise SettingsError(f"{path}: cannot be read ({reason}); soft labels (.npz) wanted") from error
