@@ -12,6 +12,10 @@ from host_tools.compress.guard import Guard
 from host_tools.compress.step import Step
 
 STEPS = {
+    "half": "host_tools.compress.half:Half",
+    "quantize": "host_tools.compress.ptq:Quantize",
+    "quantize-dynamic": "host_tools.compress.ptq:QuantizeDynamic",
+    "train-quantized": "host_tools.compress.qat:TrainQuantized",
     "train": "host_tools.compress.train:Train",
 }
 
