@@ -43,8 +43,3 @@ def prune_channels(student: BeatNet, channels: int) -> BeatNet:
         raise SettingsError(f"pruning left layers of {sorted(found)} channels; {channels} wanted")
     pruned.shape = replace(student.shape, channels=channels)
     return pruned
-
-
-def parameters(model: torch.nn.Module) -> int:
-    """Number of trainable values."""
-    return sum(p.numel() for p in model.parameters())
