@@ -7,6 +7,7 @@ recipe, of the records and of the code that learns from them.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -180,7 +181,9 @@ class Chain:
                 lambda done, total, loss: tick(done, total, f"loss {loss:.3f}"),
             ).cpu()
             draft = place.with_suffix(".new")
-            torch.save(model.state_dict(), draft)
+            memory = io.BytesIO()  # a full disk is then an OSError as everywhere
+            torch.save(model.state_dict(), memory)
+            draft.write_bytes(memory.getbuffer())
             os.replace(draft, place)
         return model.eval()
 

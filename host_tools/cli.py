@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     study.add_argument("study", help="TOML file, or the name of a study that comes with vitaledge; `list` names them")
     study.add_argument("--out", type=Path, help="folder for models, cells and report (default: runs/studies/NAME)")
-    study.add_argument("--jobs", type=int, default=0, help="processes side by side (default: one per CPU)")
+    study.add_argument("--jobs", type=_count, help="processes side by side (default: one per CPU)")
     study.add_argument("--publish", type=Path, metavar="DIR", help="also write NAME.md, NAME.html and NAME.json there")
 
     report = _command(
@@ -366,7 +366,7 @@ def _study(options: argparse.Namespace) -> int:
     study = load_study(options.study)
     place = Place(root=data_root(), out=options.out or Path("runs") / "studies" / study.name)
     with console_bars()(f"study {study.name}") as tick:
-        jobs = options.jobs if options.jobs > 0 else os.cpu_count() or 1
+        jobs = options.jobs or os.cpu_count() or 1
         result = run_study(study, place, jobs=jobs, command=options.command_line, tick=tick)
     files = write_reports(result, place.out, options.publish)
     text = "\n".join(f"{c['verdict']:12} {c['title']}" for c in verdicts(result))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -38,6 +38,23 @@ class Fit:
         """Refuse what trains nothing."""
         if not (self.epochs > 0 and self.batch > 0 and self.learning_rate > 0 and 0 <= self.mean_decay < 1):
             raise SettingsError(f"{self}: positive epochs, batch and learning_rate, mean_decay in [0, 1) wanted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitChange:
+    """What a recipe changes about a task's `Fit`; the rest stays."""
+
+    epochs: float | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    mean_decay: float | None = None
+    sampling: Literal["uniform", "balanced"] | None = None
+    bf16: bool | None = None
+
+    def on(self, base: Fit) -> Fit:
+        """`base` with the changes."""
+        return replace(base, **{k: v for k, v in vars(self).items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +115,9 @@ def fit(
     n = len(examples.labels)
     steps = max(1, round(how.epochs * n / how.batch))
     optimizer = torch.optim.AdamW(trained, lr=how.learning_rate, weight_decay=how.weight_decay)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.learning_rate, total_steps=steps + 1, pct_start=0.2)
+    # The schedule divides by the lengths of its two parts, which must not be nothing in very short trainings.
+    total = max(steps + 1, 16)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.learning_rate, total_steps=total, pct_start=0.2)
     indices = _indices(examples.labels.numpy(), how, np.random.default_rng(seed))
     bf16 = how.bf16 and has_fast_bf16()
     for step in range(steps):

@@ -47,7 +47,9 @@ def _convert(hint: Any, value: object, where: str, error: type[EdgeError], base:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where, error, base)
+        kinds = [a for a in arguments if a is not type(None)]
+        exact = [a for a in kinds if type(value) is a]  # an int among `str | float | int` stays one
+        return _convert((exact or kinds)[0], value, where, error, base)
     if origin is typing.Literal:
         if value not in arguments:
             raise error(f"{where} is {value!r}; one of {', '.join(map(repr, arguments))} wanted")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edge_runtime.contract.signal import Float32Array
-from host_tools.fit import Fit, Objective, Tick, TrainingSet, fit
+from host_tools.fit import Fit, FitChange, Objective, Tick, TrainingSet, fit
 from host_tools.measure.logits import graph_logits, network_logits
 from host_tools.tasks.task import Examples, Fold, Task
 
@@ -63,7 +63,7 @@ class Lab:
     """Where a step works: one task, one fold, one seed.
 
     teachers  trained on this fold's training examples; empty where the recipe has none
-    base      what a training step minimizes besides its own loss, and how long it trains, unless it says otherwise
+    how       how training steps train, unless they say otherwise
     """
 
     task: Task
@@ -73,12 +73,14 @@ class Lab:
     teachers: Sequence[nn.Module] = ()
     tick: Tick = field(default=lambda done, total, note: None)
 
-    def fit(self, network: nn.Module, objective: Objective, how: Fit | None = None, **more: object) -> nn.Module:
+    def fit(
+        self, network: nn.Module, objective: Objective, how: Fit | FitChange | None = None, **more: object
+    ) -> nn.Module:
         """Train `network` in place on the fold's training examples; `more` goes to `host_tools.fit.fit`."""
         return fit(
             network,
             training_set(self.fold.train),
-            how or self.how,
+            how.on(self.how) if isinstance(how, FitChange) else how or self.how,
             objective,
             seed=self.seed,
             augment=self.task.augment,
@@ -87,11 +89,17 @@ class Lab:
         )
 
     def validate(self, candidate: Candidate) -> Mapping[str, float]:
-        """The task's figures on the fold's validation examples, of the graph where there is one."""
+        """The task's figures on the fold's validation examples, of the graph where there is one.
+
+        All are NaN for a model that does not say numbers.
+        """
         examples = self.fold.validation
         if candidate.graph is not None:
-            return self.task.score(graph_logits(candidate.graph, examples.inputs), examples)
-        return self.task.score(network_logits(candidate.network, examples.inputs), examples)
+            logits = graph_logits(candidate.graph, examples.inputs)
+        else:
+            logits = network_logits(candidate.network, examples.inputs)
+        figures = self.task.score(np.nan_to_num(logits), examples)
+        return figures if np.isfinite(logits).all() else dict.fromkeys(figures, np.nan)
 
     def teacher_logits(self) -> Float32Array:
         """The teachers' mean log-probabilities on the training examples as they are, float32 (n, classes)."""

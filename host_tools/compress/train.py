@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.step import Candidate, Lab
-from host_tools.fit import Fit, Minibatch
+from host_tools.fit import FitChange, Minibatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Train:
     """Step `train`: learn the labels without a teacher."""
 
     loss: LabelLoss = LabelLoss()
-    fit: Fit | None = None
+    fit: FitChange | None = None
 
     def apply(self, candidate: Candidate, lab: Lab) -> Candidate:
         """Train the candidate's network from where it is."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +66,14 @@ class Chains:
         """All teachers as one model; a single one as it is."""
         if len(links) == 1:
             return links[0]
+        key = _hash(" ".join(x.key for x in links))
+        if (self._kept / f"{key}.pt").exists():
+            return _read(self._kept / f"{key}.pt", key)
         link = Link(
             candidate=Candidate(network=Ensemble([x.candidate.network for x in links]).eval()),
             refused=(),
             seconds=sum(x.seconds for x in links),
-            key=_hash(" ".join(x.key for x in links)),
+            key=key,
         )
         self._write(link)
         return link
@@ -83,7 +88,9 @@ class Chains:
             teachers=[t.candidate.network for t in teachers],
         )
         torch.manual_seed(seed)
-        made, refused = step.step.apply(link.candidate, lab), link.refused
+        # Steps may train in place; what was before must stay whole for the guard and for rows that branch off.
+        handed = replace(link.candidate, network=copy.deepcopy(link.candidate.network))
+        made, refused = step.step.apply(handed, lab), link.refused
         if step.guard is not None:
             verdict = judge(step.guard, link.candidate, made, lab)
             if verdict.reasons:
@@ -112,7 +119,9 @@ class Chains:
         }
         place = self._kept / f"{link.key}.pt"
         draft = place.with_suffix(f".{os.getpid()}.new")
-        torch.save(content, draft)
+        memory = io.BytesIO()  # a full disk is then an OSError as everywhere
+        torch.save(content, memory)
+        draft.write_bytes(memory.getbuffer())
         os.replace(draft, place)
 
 

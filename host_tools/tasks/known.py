@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from edge_runtime.contract.errors import SettingsError
@@ -50,11 +52,22 @@ def _class(name: str) -> Any:
     path = Path(file)
     if not file or not path.is_file():
         raise SettingsError(f"task is {name!r}; FILE.py:CLASS or one of {', '.join(sorted(TASKS))} wanted")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise SettingsError(f"task {name}: {path} is not a Python file")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
+    loaded = _load(path)
     if not hasattr(loaded, cls):
         raise SettingsError(f"task {name}: {path} has no class {cls}")
     return getattr(loaded, cls)
+
+
+def _load(path: Path) -> ModuleType:
+    """A user's file as a module, once a process: its networks are kept by the name of their class."""
+    known = f"vitaledge_task_{path.stem}"
+    found = sys.modules.get(known)
+    if found is not None and found.__file__ == str(path.resolve()):
+        return found
+    spec = importlib.util.spec_from_file_location(known, path.resolve())
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"task {path}: not a Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[known] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
