@@ -22,7 +22,6 @@ from edge_runtime.contract.report import to_json as bench_json
 from edge_runtime.contract.signal import Reading
 from edge_runtime.engine.engine import Engine
 from host_tools.chain import Bar, Chain, Models
-from host_tools.compress.prune import parameters
 from host_tools.compress.quantize import Scale
 from host_tools.data.examples import condition
 from host_tools.data.records import EcgRecord
@@ -30,6 +29,7 @@ from host_tools.data.sets import DataSet, open_data_set
 from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.pack import pack, with_metrics
 from host_tools.export.program import fold
+from host_tools.measure.macs import parameters
 from host_tools.measure.report import write_report
 from host_tools.measure.requirements import ecg_requirements
 from host_tools.measure.runs import compare_runs, score_bench

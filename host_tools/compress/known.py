@@ -12,6 +12,11 @@ from host_tools.compress.guard import Guard
 from host_tools.compress.step import Step
 
 STEPS = {
+    "factorize": "host_tools.compress.lowrank:Factorize",
+    "prune-channels": "host_tools.compress.channels:PruneChannels",
+    "prune-gradual": "host_tools.compress.gradual:PruneGradual",
+    "prune-sensitive": "host_tools.compress.sensitivity:PruneSensitive",
+    "prune-weights": "host_tools.compress.magnitude:PruneWeights",
     "half": "host_tools.compress.half:Half",
     "quantize": "host_tools.compress.ptq:Quantize",
     "quantize-dynamic": "host_tools.compress.ptq:QuantizeDynamic",

@@ -109,8 +109,8 @@ def is_factorizable(module: nn.Module, convolutions: Literal["1x1", "all"]) -> b
 def rank_of(singular_values: torch.Tensor, energy: float) -> int:
     """The smallest number of descending singular values whose squares sum to the share `energy`; at least 1."""
     squares = singular_values.double() ** 2
-    shares = torch.cumsum(squares, 0) / squares.sum().clamp(min=1e-300)
-    return min(len(squares), int((shares < energy - 1e-12).sum()) + 1)
+    wanted = (energy - 1e-12) * squares.sum()  # rounding must not ask for a value more
+    return min(len(squares), int((torch.cumsum(squares, 0) < wanted).sum()) + 1)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def test_sparsity_follows_zhu_and_gupta() -> None:
 
 def test_channels_are_gone_in_the_end_and_the_rest_has_learnt() -> None:
     given = nets.candidate("masked")
-    result = step(rate=0.5, every=2).apply(given, nets.lab(epochs=6))
+    result = step(rate=0.5, every=2).apply(given, nets.lab(epochs=20))
     net: Any = result.network
     assert (net.stem.out_channels, net.pointwise.out_channels, net.wide.out_channels) == (4, 4, 6)
     assert net.hidden.weight.shape == (5, 12)
@@ -59,7 +59,7 @@ def test_masked_channels_are_removed_unnoticed() -> None:
 
 
 def test_weights_stay_zero_where_channels_are_not_asked_for() -> None:
-    result = step(kind="weights", rate=0.75, every=4).apply(nets.candidate("dense"), nets.lab(epochs=6))
+    result = step(kind="weights", rate=0.75, every=4).apply(nets.candidate("dense"), nets.lab(epochs=20))
     for weight in prunable_weights(result.network).values():
         assert int((weight == 0).sum()) == round(0.75 * weight.numel())
     assert nets.lab().validate(result)["accuracy"] > 0.9

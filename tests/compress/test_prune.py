@@ -10,7 +10,8 @@ import tiny_models
 import torch
 
 from edge_runtime.contract.errors import SettingsError
-from host_tools.compress.prune import parameters, prune_channels
+from host_tools.compress.prune import prune_channels
+from host_tools.measure.macs import parameters
 from host_tools.nets.beats import BeatNet
 
 SHAPES = {"plain": tiny_models.SHAPE, "residual": tiny_models.RESIDUAL}

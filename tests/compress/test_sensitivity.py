@@ -57,7 +57,7 @@ def test_all_layers_together_stay_within_the_budget(trained: Candidate, budget: 
 
 
 def test_it_trains_afterwards(trained: Candidate) -> None:
-    tuned = PruneSensitive(rates=(0.75,), max_points=100.0).apply(trained, nets.lab())
+    tuned = PruneSensitive(rates=(0.75,), max_points=100.0).apply(trained, nets.lab(epochs=20))
     assert tuned.network.get_submodule("2").out_features == 3
     assert nets.lab().validate(tuned)["accuracy"] > 0.9
 
