@@ -17,6 +17,8 @@ from host_tools.tasks.task import Task
 TASKS = {
     "breast-cancer": "host_tools.tasks.breast_cancer:BreastCancer",
     "chest-xray": "host_tools.tasks.chest_xray:ChestXray",
+    "ecg-beats-oracle": "host_tools.tasks.ecg_beats_oracle:EcgBeatsOracle",
+    "ecg-rhythm": "host_tools.tasks.ecg_rhythm:EcgRhythm",
     "heart-disease": "host_tools.tasks.heart_disease:HeartDisease",
     "heart-disease-hospitals": "host_tools.tasks.heart_disease:HeartDiseaseHospitals",
     "icu-mortality": "host_tools.tasks.icu_mortality:IcuMortality",
