@@ -119,7 +119,7 @@ def _figures(bundle: Bundle, report: BenchReport, records: list[EcgRecord] | lis
     ecg = [r for r in records if isinstance(r, EcgRecord)]
     if ecg:
         return accuracy("device", score_bench(report, ecg)).intervals()
-    return score_windows(bundle, report, [r for r in records if isinstance(r, WindowRecord)])
+    return score_windows(bundle, report.records, [r for r in records if isinstance(r, WindowRecord)])
 
 
 def _us(ns: int | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+import tiny_windows
 import torch
 
 from edge_runtime.contract.bundle import Bundle, open_bundle
@@ -35,6 +36,13 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def fp32_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     student = tiny_models.trained_student()
     return tiny_models.packed(student, tmp_path_factory.mktemp("fp32") / "bundle", is_int8=False).bundle
+
+
+@pytest.fixture(scope="session")
+def window_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """Tiny bundles of windows by kind: rhythm, rate, table."""
+    folder = tmp_path_factory.mktemp("windows")
+    return {name: tiny_windows.packed(make(), folder / name).bundle for name, make in tiny_windows.KINDS.items()}
 
 
 @pytest.fixture

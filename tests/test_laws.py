@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
+import tiny_windows
 
+from edge_runtime import golden
 from edge_runtime.assemble import TRUNK, open_pipeline
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.channels import AsTheyAre, EachConditioned
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Block, Float32Array, Frames, StreamSpec
 from edge_runtime.engine.engine import StreamingTrunk
 from edge_runtime.engine.onnx import OnnxEngine
+from edge_runtime.engine.windows import Windower
 from edge_runtime.sensors.synthetic import simulate
 from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
+from edge_runtime.vitals.windows import WindowReader
 
 TIMING, CONDITIONING = tiny_models.TIMING, tiny_models.CONDITIONING
 RATES_HZ = (360.0, 250.0, 125.0, 130.0, 100.0)
@@ -83,6 +88,7 @@ class Case:
     unit    what a cut must be a multiple of
     has_patient  the stage keeps the patient across a gap, so only positions are compared behind one
     is_last_only only the last output is comparable, because each item gives one
+    has_end  what waits is asked for at the end
     """
 
     make: Callable[[], Any]
@@ -90,6 +96,7 @@ class Case:
     piece: Callable[[int, int], Item]
     has_patient: bool = False
     is_last_only: bool = False
+    has_end: bool = False
 
     def cut(self, sizes: Sequence[int]) -> list[Item]:
         """The whole input in pieces whose sizes repeat."""
@@ -103,7 +110,7 @@ class Case:
     def run(self, stage: Any, items: Sequence[Item]) -> list[object]:
         """All outputs, comparable."""
         outputs = [out for item in items for out in stage.feed(item)]
-        finish = getattr(stage, "finish", None) if self.has_patient else None
+        finish = getattr(stage, "finish", None) if self.has_patient or self.has_end else None
         return self.flat(outputs + (finish() if finish else []))
 
     def flat(self, outputs: Sequence[Any]) -> list[object]:
@@ -115,7 +122,7 @@ class Case:
 
 def _entries(out: Any) -> list[object]:
     if isinstance(out, Block):
-        return [(out.start + i, v) for i, v in enumerate(out.samples[:, 0].tolist())]
+        return [(out.start + i, tuple(row)) for i, row in enumerate(out.samples.tolist())]
     if isinstance(out, Frames):
         return [(out.start + i * TIMING.stride, tuple(row)) for i, row in enumerate(out.scores.tolist())]
     return [out]
@@ -139,7 +146,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def blocks_case(make: Callable[[], Any], samples: Float32Array, first: int = 0, **more: bool) -> Case:
-    frozen = read_only(samples.reshape(-1, 1))
+    frozen = read_only(samples.reshape(len(samples), -1))
     return Case(make, len(frozen), lambda a, b: Block(start=first + a, samples=frozen[a:b]), **more)
 
 
@@ -181,7 +188,71 @@ def reader_case() -> Case:
     return Case(Reader, 300, piece, has_patient=True)
 
 
+def window_reader_case(bundle: Bundle) -> Case:
+    """Items of one window each, as the pipeline calls it: a hop of samples, then the window that ends with it."""
+    w, hop = bundle.manifest.window, bundle.manifest.hop_samples
+    n = 12
+    samples = read_only(np.concatenate([tiny_windows.rate().given.samples] * 2)[: w.window_samples + n * hop])
+    logits = read_only(np.random.default_rng(2).standard_normal((n, len(w.values))).astype(np.float32) * 3)
+
+    def item(i: int) -> tuple[Block, Frames]:
+        begin = 0 if i == 0 else w.window_samples + (i - 1) * hop
+        return (
+            Block(start=begin, samples=samples[begin : w.window_samples + i * hop]),
+            Frames(start=i * hop, scores=logits[i : i + 1]),
+        )
+
+    class Several:
+        """Takes several windows in one item; a window that was not seen from its begin has no samples."""
+
+        def __init__(self) -> None:
+            self._stage = WindowReader(w, (), lambda position: 2 * position, 100.0)
+            self.reset, self.interrupt = self._stage.reset, self._stage.interrupt
+
+        def feed(self, items: tuple[tuple[Block, Frames], ...]) -> list[object]:
+            said: list[object] = []
+            for block, frames in items:
+                self._stage.watch(block)
+                said += self._stage.feed(frames)
+            return said
+
+    return Case(Several, n, lambda a, b: tuple(item(i) for i in range(a, b)))
+
+
+def windower(bundle: Bundle, engine: OnnxEngine) -> Windower:
+    m = bundle.manifest
+    graph = m.step_graph
+    return Windower(engine.load(bundle, graph), graph, m.n_channels, m.window.window_samples, m.hop_samples)
+
+
+def window_case(name: str, bundles: dict[str, Bundle], engine: OnnxEngine) -> Case:
+    kind = name.split()[-1]
+    given, bundle = tiny_windows.KINDS[kind]().given, bundles[kind]
+    if name.startswith("window reader"):
+        return window_reader_case(bundle)
+    if name.startswith("windower"):
+        return blocks_case(lambda: windower(bundle, engine), given.samples, first=3)
+    if name.startswith("as they are"):
+        return blocks_case(AsTheyAre, given.samples, first=3)
+    return blocks_case(
+        lambda: open_pipeline(bundle, golden.stream_spec(bundle, given.rate_hz), engine),
+        given.samples,
+        first=40,
+        has_end=True,
+    )
+
+
+WINDOWS = [
+    "as they are rate",
+    "windower rhythm",
+    "windower rate",
+    "window reader rate",
+    "pipeline rhythm",
+    "pipeline rate",
+    "pipeline table",
+]
 NAMES = [
+    "each channel conditioned at 360 Hz",
     *(f"conditioner at {rate:g} Hz" for rate in RATES_HZ),
     "trunk int8",
     "trunk fp32",
@@ -190,6 +261,7 @@ NAMES = [
     "signal quality",
     *(f"pipeline int8 at {rate:g} Hz" for rate in (360.0, 250.0)),
     "pipeline fp32 at 125 Hz",
+    *WINDOWS,
 ]
 
 
@@ -204,7 +276,12 @@ def case(request: pytest.FixtureRequest, engine: OnnxEngine) -> Case:
         flat = ecg(125.0)
         flat[700:800] = 0.0
         return blocks_case(Watched, flat, is_last_only=True)
+    if name in WINDOWS:
+        return window_case(name, request.getfixturevalue("window_bundles"), engine)
     rate_hz = float(name.split()[-2]) if name.endswith("Hz") else 125.0
+    if name.startswith("each"):
+        two = np.stack([ecg(rate_hz), ecg(rate_hz)[::-1]], axis=1)
+        return blocks_case(lambda: EachConditioned(CONDITIONING, rate_hz, 2), two, first=17)
     if name.startswith("conditioner"):
         return blocks_case(lambda: Conditioner(CONDITIONING, rate_hz), ecg(rate_hz), first=17)
     bundle: Bundle = request.getfixturevalue("int8_bundle" if "int8" in name else "fp32_bundle")
@@ -248,7 +325,7 @@ def test_input_is_left_alone(case: Case) -> None:
     before = copy.deepcopy(items)
     case.run(case.make(), items)
     for a, b in zip(arrays_of(items), arrays_of(before), strict=True):
-        assert np.array_equal(a, b)
+        assert np.array_equal(a, b, equal_nan=True)
 
 
 def test_what_was_returned_stays_and_shares_nothing_with_the_input(case: Case) -> None:

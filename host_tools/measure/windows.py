@@ -11,7 +11,7 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.manifest import WindowManifest
-from edge_runtime.contract.report import BenchReport
+from edge_runtime.contract.report import RecordResult
 from edge_runtime.contract.signal import Float32Array
 from host_tools.measure.intervals import Interval, bootstrap
 from host_tools.measure.score import FloatArray
@@ -61,7 +61,9 @@ def golden_windows(bundle: Bundle) -> list[WindowRecord]:
     return [_record(m, "golden", repeated, m.golden.rate_hz, None, is_simulated=True)]
 
 
-def score_windows(bundle: Bundle, report: BenchReport, records: Sequence[WindowRecord]) -> dict[str, Interval]:
+def score_windows(
+    bundle: Bundle, results: Sequence[RecordResult], records: Sequence[WindowRecord]
+) -> dict[str, Interval]:
     """How many windows got a value, and of those with a label: accuracy, or mean absolute error ("mae").
 
     The interval resamples records; where each window is a row of its own, it resamples rows.
@@ -69,7 +71,7 @@ def score_windows(bundle: Bundle, report: BenchReport, records: Sequence[WindowR
     m = _windows(bundle)
     is_number = m.window.output == "number"
     counts = []
-    for record, result in zip(records, report.records, strict=True):
+    for record, result in zip(records, results, strict=True):
         said = np.zeros(0) if result.windows is None else result.windows.numbers
         labels = np.full(len(said), np.nan) if record.labels is None else record.labels.astype(np.float64)
         if labels.shape != said.shape:
