@@ -1,8 +1,9 @@
 """Networks for intensive-care stays: what was measured in 48 hours as summaries of each channel, then a small head.
 
-Summaries over observed values stand for carrying values forward, which takes a graph one operator per hour. They beat
-recurrent networks of this size on data of this size: Johnson et al., "Patient specific predictions in the intensive
-care unit using a Bayesian ensemble", Computing in Cardiology 39, 2012 (winner of the challenge), used the same kind.
+Summaries over observed values stand for carrying values forward, which takes a graph one operator per hour. Johnson
+et al., "Patient specific predictions in the intensive care unit using a Bayesian ensemble", Computing in Cardiology 39,
+2012, won the challenge with summaries of this kind. A temporal convolution beside them learnt the training stays by
+heart: it lowered the AUROC of the validation parts.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ class Summaries(nn.Module):
 
 
 class SummaryNet(nn.Module):
-    """Summaries and a perceptron; with `kernels` a temporal convolution over values and masks beside them.
+    """Summaries of stretches of the stay and a perceptron: (n, 41, 48) -> logits (n, 2).
 
-    (n, 41, 48) -> logits (n, 2)
+    dropout  share of the summaries, and of the hidden units, that training leaves out
     """
 
     def __init__(
@@ -97,38 +98,19 @@ class SummaryNet(nn.Module):
         missing: Missing,
         hidden: tuple[int, ...],
         stretches: tuple[tuple[int, int], ...] = ((0, HOURS), (HOURS - 12, HOURS)),
-        kernels: int = 0,
-        dropout: float = 0.0,
+        dropout: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         self.first = StayInput()
         self.summaries = Summaries(stretches, missing)
-        before = self.summaries.n_features + 2 * kernels
-        self.waves = _waves(2 * N_SERIES, kernels) if kernels else None
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
+        before = self.summaries.n_features
+        layers: list[nn.Module] = [nn.Dropout(dropout[0])]
         for width in hidden:
-            layers += [nn.Linear(before, width), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(before, width), nn.ReLU(), nn.Dropout(dropout[1])]
             before = width
         self.head = nn.Sequential(*layers, nn.Linear(before, 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of surviving and dying."""
         z, observed = self.first(x)
-        features = self.summaries(x, z, observed)
-        if self.waves is not None:
-            both = torch.cat([z[:, :N_SERIES], observed[:, :N_SERIES]], 1).unsqueeze(2)
-            maps = self.waves(both)
-            features = torch.cat([features, maps.mean((2, 3)), maps.amax((2, 3))], 1)
-        return self.head(features)
-
-
-def _waves(channels: int, kernels: int) -> nn.Sequential:
-    """Two convolutions over time, 2-D for the engine's sake; 48 hours become 12."""
-    return nn.Sequential(
-        nn.Conv2d(channels, kernels, (1, 5), stride=(1, 2), padding=(0, 2), bias=False),
-        nn.BatchNorm2d(kernels),
-        nn.ReLU(),
-        nn.Conv2d(kernels, kernels, (1, 5), stride=(1, 2), padding=(0, 2), bias=False),
-        nn.BatchNorm2d(kernels),
-        nn.ReLU(),
-    )
+        return self.head(self.summaries(x, z, observed))

@@ -23,7 +23,6 @@ from host_tools.nets.stays import SummaryNet
 from host_tools.tasks.task import Examples, Fold, Metric
 
 PARTS = 5
-TEACHER_STRETCHES = ((0, 48), (0, 12), (12, 24), (24, 36), (36, 48))
 
 
 class IcuMortality:
@@ -38,8 +37,8 @@ class IcuMortality:
     data = "PhysioNet/CinC Challenge 2012, set A; 4,000 stays"
     classes = ("survived", "died")
     metric = Metric(key="auroc", title="AUROC", unit="")
-    teacher_fit = Fit(epochs=15, batch=64, learning_rate=2e-3, weight_decay=0.3, mean_decay=0.98, bf16=False)
-    student_fit = Fit(epochs=15, batch=64, learning_rate=3e-3, weight_decay=0.1, mean_decay=0.98, bf16=False)
+    teacher_fit = Fit(epochs=15, batch=64, learning_rate=5e-4, weight_decay=0.1, mean_decay=0.98, bf16=False)
+    student_fit = Fit(epochs=8, batch=64, learning_rate=3e-3, weight_decay=0.1, mean_decay=0.98, bf16=False)
 
     def __init__(self, *, missing: Missing = "mean+mask", hidden: int = 12) -> None:
         check_missing(missing)
@@ -66,8 +65,8 @@ class IcuMortality:
         return folds
 
     def teacher(self) -> nn.Module:
-        """Summaries of the stay and of its quarters, a temporal convolution, 128 hidden units, dropout."""
-        return SummaryNet(missing=self.missing, hidden=(128,), stretches=TEACHER_STRETCHES, kernels=32, dropout=0.5)
+        """The student's summaries, 256 hidden units, dropout on both."""
+        return SummaryNet(missing=self.missing, hidden=(256,), dropout=(0.3, 0.5))
 
     def student(self) -> nn.Module:
         """Summaries of the stay and of its last 12 hours and one small hidden layer."""

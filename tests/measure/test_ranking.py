@@ -57,9 +57,9 @@ def test_reliability_bins_are_those_of_scikit_learn():
 
 
 def test_calibration_error_of_a_table_made_by_hand():
-    # Bin 0-0.1: 4 of 0.05, 1 happened: 0.20 off. Bin 0.9-1 holds 1 itself: 1 of 1.0, happened: 0 off. (4 x 0.2) / 5.
-    p, y = np.array([0.05, 0.05, 0.05, 0.05, 1.0]), np.array([0, 1, 0, 0, 1])
-    assert calibration_error(p, y) == pytest.approx(0.16)
+    # Bin 0-0.1: 4 of 0.05, 1 happened: 0.2 off. Bin 0.9-1 holds 1 itself: 0.975 said, 1 of 2 happened: 0.475 off.
+    p, y = np.array([0.05, 0.05, 0.05, 0.05, 0.95, 1.0]), np.array([0, 1, 0, 0, 1, 0])
+    assert calibration_error(p, y) == pytest.approx((4 * 0.2 + 2 * 0.475) / 6)
 
 
 def test_probabilities_are_the_softmax_and_keep_the_order_of_large_logits():
