@@ -17,6 +17,8 @@ from host_tools.compress.step import Candidate, Lab
 from host_tools.export.compact import compact
 from host_tools.export.simplify import simplified
 
+STARTS = (*LAYERS, "ConvTranspose", "LSTM", "GRU", "RNN")  # arithmetic becomes narrow at the first of these
+
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
@@ -55,44 +57,62 @@ def half_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 def half_arithmetic(graph: onnx.ModelProto) -> onnx.ModelProto:
     """16 bits from the first layer on: what is in front (imputation, scaling of inputs) may need the range of 32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    constants = {c.name: numpy_helper.to_array(c) for c in graph.graph.initializer}
-    reached: set[str] = set()
-    wide = []
-    for node in graph.graph.node:
-        if node.op_type in (*LAYERS, "ConvTranspose", "LSTM", "GRU") or reached & set(node.input):
-            reached |= set(node.output)
-            for name in node.input:
-                if name in constants and constants[name].dtype == np.float32:
-                    _narrow(name, constants[name])
-        else:
-            wide.append(node.name)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
-    # 2^-24 is the least number that 16 bits hold: below it the converter rounds away from zero.
-    halved = convert_float_to_float16(copy, keep_io_types=True, node_block_list=wide, min_positive_val=2.0**-24)
-    return _sorted(halved)
+    return _Narrower(graph).write()
 
 
-def _sorted(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with every node behind those it reads; the converter leaves its own at the end."""
-    known = {"", *(i.name for i in graph.graph.input), *(c.name for c in graph.graph.initializer)}
-    waiting, nodes = list(graph.graph.node), []
-    while waiting:
-        ready = [n for n in waiting if known.issuperset(n.input)]
-        if not ready:
-            raise SettingsError(f"half: node {waiting[0].name} reads what no node gives")
-        nodes.append(ready[0])
-        waiting.remove(ready[0])
-        known.update(ready[0].output)
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    return graph
+class _Narrower:
+    def __init__(self, graph: onnx.ModelProto) -> None:
+        self.graph = graph
+        self.constants = {c.name: c for c in graph.graph.initializer}
+        inferred = onnx.shape_inference.infer_shapes(graph).graph
+        known = (*inferred.value_info, *inferred.input, *inferred.output)
+        self.real = {v.name for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+        self.real |= {c.name for c in graph.graph.initializer if c.data_type == onnx.TensorProto.FLOAT}
+        self.nodes: list[onnx.NodeProto] = []
+        self.narrow: dict[str, str] = {}
+
+    def write(self) -> onnx.ModelProto:
+        halved = onnx.ModelProto()
+        halved.CopyFrom(self.graph)
+        reached: set[str] = set()
+        for node in halved.graph.node:
+            if node.op_type in STARTS or reached & set(node.input):
+                reached |= set(node.output)
+                for i, name in enumerate(node.input):
+                    if name in self.real:
+                        node.input[i] = self.narrowed(name)
+                for i, name in enumerate(node.output):
+                    self.narrow[name] = node.output[i] = f"{name}__half"
+                for setting in node.attribute:
+                    if node.op_type == "Cast" and setting.name == "to" and setting.i == onnx.TensorProto.FLOAT:
+                        setting.i = onnx.TensorProto.FLOAT16
+            self.nodes.append(node)
+        for output in halved.graph.output:
+            if output.name in reached:
+                kind = output.type.tensor_type.elem_type
+                self.nodes.append(helper.make_node("Cast", [f"{output.name}__half"], [output.name], to=kind))
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in self.nodes]
+        del halved.graph.node[:]
+        halved.graph.node.extend(nodes)
+        del halved.graph.initializer[:]
+        halved.graph.initializer.extend(self.constants.values())
+        return halved
+
+    def narrowed(self, name: str) -> str:
+        """The 16-bit form of a tensor that a layer or what follows it reads."""
+        if name not in self.narrow:
+            self.narrow[name] = f"{name}__half"
+            if name in self.constants:
+                value = _narrow(name, numpy_helper.to_array(self.constants[name]))
+                self.constants[f"{name}__half"] = numpy_helper.from_array(value, f"{name}__half")
+            else:
+                cast = helper.make_node("Cast", [name], [f"{name}__half"], to=onnx.TensorProto.FLOAT16)
+                self.nodes.append(cast)
+        return self.narrow[name]
 
 
 def _narrow(name: str, value: np.ndarray) -> np.ndarray:
     most = float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
-    if most > np.finfo(np.float16).max:
+    if most > float(np.finfo(np.float16).max):
         raise SettingsError(f"half: constant {name} reaches {most:g}; at most 65504 fits 16 bits")
     return value.astype(np.float16)

@@ -12,16 +12,18 @@ from host_tools.compress.guard import Guard
 from host_tools.compress.step import Step
 
 STEPS = {
+    "distill": "host_tools.compress.distill_step:Distill",
     "factorize": "host_tools.compress.lowrank:Factorize",
+    "half": "host_tools.compress.half:Half",
+    "mutual": "host_tools.compress.mutual:Mutual",
     "prune-channels": "host_tools.compress.channels:PruneChannels",
     "prune-gradual": "host_tools.compress.gradual:PruneGradual",
     "prune-sensitive": "host_tools.compress.sensitivity:PruneSensitive",
     "prune-weights": "host_tools.compress.magnitude:PruneWeights",
-    "half": "host_tools.compress.half:Half",
     "quantize": "host_tools.compress.ptq:Quantize",
     "quantize-dynamic": "host_tools.compress.ptq:QuantizeDynamic",
-    "train-quantized": "host_tools.compress.qat:TrainQuantized",
     "train": "host_tools.compress.train:Train",
+    "train-quantized": "host_tools.compress.qat:TrainQuantized",
 }
 
 
@@ -29,8 +31,8 @@ STEPS = {
 class Planned:
     """A step of a recipe.
 
-    text  what its result depends on: its name and all its settings
-    file  the module that does it
+    text    what its result depends on: its name and all its settings
+    module  the module that does it
     """
 
     name: str

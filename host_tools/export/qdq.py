@@ -94,6 +94,8 @@ class _Writer:
                     written.input[i] = dequantized(name)
             if node.name in self.layers:
                 self.layer(written, self.layers[node.name])
+            elif node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input[0] in self.plan.inner:
+                self.keep_wide(written)
             written.output[0] = self.before_relu.get(node.output[0], node.output[0])
             self.nodes.append(written)
             for name in written.output:
@@ -150,6 +152,16 @@ class _Writer:
         ends = np.iinfo(np.int32)
         whole = np.clip(np.rint(bias.astype(np.float64) / steps), ends.min, ends.max).astype(np.int32)
         node.input[2] = self.integer(f"{layer.node}__bias", whole, steps, 0)
+
+    def keep_wide(self, node: onnx.NodeProto) -> None:
+        """Put the maximum of one tensor, which is itself, in front of a float layer.
+
+        ONNX Runtime gives int8 weights to any float layer between Dequantize and Quantize (WeightBiasQuantization),
+        removes an Identity and moves a Reshape; this it leaves alone.
+        """
+        wide = f"{node.name}__wide"
+        self.nodes.append(helper.make_node("Max", [node.input[0]], [wide]))
+        node.input[0] = wide
 
     def integer(self, name: str, integers: np.ndarray, scales: Float32Array, axis: int) -> str:
         inputs = [self.constant(f"{name}__integers", integers), self.constant(f"{name}__scale", scales)]

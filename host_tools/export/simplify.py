@@ -27,16 +27,27 @@ def _with_pools(graph: onnx.ModelProto) -> onnx.ModelProto:
     shapes = onnx.shape_inference.infer_shapes(graph).graph.value_info
     known = {v.name: v.type.tensor_type.shape.dim for v in (*shapes, *graph.graph.input)}
     constants = {c.name: c for c in graph.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
     for node in graph.graph.node:
         settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
+        size = known.get(node.input[0], ()) if node.input else ()
+        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants or len(size) < 3:
+            nodes.append(node)
             continue
-        size = known.get(node.input[0], ())
-        axes = {int(a) % 4 for a in numpy_helper.to_array(constants[node.input[1]])}
-        is_whole = axes == {2, 3} or (axes == {3} and len(size) == 4 and size[2].dim_value == 1)
-        if len(size) == 4 and is_whole and settings.get("keepdims", 1):
-            pool = onnx.helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
-            node.CopyFrom(pool)
+        axes = {int(a) % len(size) for a in numpy_helper.to_array(constants[node.input[1]])}
+        one = {i for i in range(2, len(size)) if size[i].dim_value == 1}
+        keeps = bool(settings.get("keepdims", 1))
+        if axes | one != set(range(2, len(size))) or (not keeps and len(axes) < len(size) - 2):
+            nodes.append(node)
+        elif keeps:
+            nodes.append(onnx.helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name))
+        else:
+            pooled = [f"{node.output[0]}__pooled"]
+            nodes.append(onnx.helper.make_node("GlobalAveragePool", node.input[:1], pooled, name=node.name))
+            nodes.append(onnx.helper.make_node("Flatten", pooled, node.output, name=f"{node.name}f", axis=1))
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del graph.graph.node[:]
+    graph.graph.node.extend(copies)
     return graph
 
 
