@@ -20,7 +20,7 @@ from host_tools.compress.soft_labels import read_soft_labels, soft_labels_of
 from host_tools.compress.step import Candidate, Lab
 from host_tools.compress.teachers import TRIAL, OnnxTeacher, check_outputs, check_teachers
 from host_tools.compress.train import LabelLoss, shares
-from host_tools.fit import Fit, Minibatch
+from host_tools.fit import FitChange, Minibatch
 
 FOLD, SEED = "{fold}", "{seed}"
 
@@ -47,7 +47,7 @@ class Distill:
     onnx: tuple[str, ...] = ()
     extra: tuple[Extra, ...] = ()
     loss: LabelLoss = field(default_factory=LabelLoss)
-    fit: Fit | None = None
+    fit: FitChange | None = None
     content: str = field(init=False, default="")
 
     def __post_init__(self) -> None:

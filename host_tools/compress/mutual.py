@@ -18,7 +18,7 @@ from host_tools.compress.features import LOGITS, probe
 from host_tools.compress.step import Candidate, Lab
 from host_tools.compress.teachers import TRIAL, check_outputs
 from host_tools.compress.train import LabelLoss, shares
-from host_tools.fit import Fit, Minibatch
+from host_tools.fit import FitChange, Minibatch
 
 PEER_SEED = 1_000_003  # added to the seed: two students that begin alike would have nothing to tell each other
 
@@ -35,7 +35,7 @@ class Mutual:
     temperature: float = 1.0
     weight: float = 1.0
     loss: LabelLoss = field(default_factory=LabelLoss)
-    fit: Fit | None = None
+    fit: FitChange | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the paper has not."""

@@ -25,20 +25,20 @@ from host_tools.compress.thresholds import Thresholds
 from host_tools.compress.train import LabelLoss, shares
 from host_tools.export.qdq import Weights, write_qdq
 from host_tools.export.simplify import simplified
-from host_tools.fit import Fit, Minibatch
+from host_tools.fit import FitChange, Minibatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainQuantized:
     """Step `train-quantized`.
 
-    fit           None: a fifth of the epochs of the task's student and a tenth of its learning rate
+    fit           what differs from a fifth of the task's epochs at a tenth of its learning rate
     teach         learn from the teachers' logits too, as `distillation` says
     observed      share of the training in which ranges follow the activations; then they are frozen
     thresholds, examples, weights, weight_bits, keep_wide, format  as in `quantize`, which it starts from
     """
 
-    fit: Fit | None = None
+    fit: FitChange | None = None
     teach: bool = True
     distillation: Distillation = field(default_factory=Distillation)
     loss: LabelLoss = field(default_factory=LabelLoss)
@@ -69,10 +69,9 @@ class TrainQuantized:
         scales = calibrate_plan(simple, plan, draw(lab.fold.train.inputs, self.examples, lab.seed), ranges)
         rounding = Weights(per="channel" if self.weights == "per-channel" else "tensor", bits=self.weight_bits)
         network = RoundingNetwork(simple, plan, scales, rounding)
-        how = replace(
-            self.fit or replace(lab.how, epochs=max(1.0, lab.how.epochs / 5), learning_rate=lab.how.learning_rate / 10),
-            bf16=False,  # 8 bits of mantissa would hide the rounding that is learnt
-        )
+        short = replace(lab.how, epochs=max(1.0, lab.how.epochs / 5), learning_rate=lab.how.learning_rate / 10)
+        # In bfloat16, 8 bits of mantissa would hide the rounding that is learnt.
+        how = replace((self.fit or FitChange()).on(short), bf16=False)
         steps = max(1, round(how.epochs * len(lab.fold.train) / how.batch))
         objective = _Taught(
             how=self.loss,

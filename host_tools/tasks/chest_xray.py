@@ -32,8 +32,8 @@ class ChestXray:
     data = "PneumoniaMNIST 28x28, rebuilt from two public copies: 4,708 train, 524 validation, 624 test"
     classes = ("normal", "pneumonia")
     metric = Metric(key="accuracy", title="accuracy", unit="%")
-    teacher_fit = Fit(epochs=12, batch=64, learning_rate=2e-3, weight_decay=5e-2, mean_decay=0.99)
-    student_fit = Fit(epochs=20, batch=64, learning_rate=4e-3, weight_decay=5e-2, mean_decay=0.99)
+    teacher_fit = Fit(epochs=6, batch=64, learning_rate=1e-3, weight_decay=5e-2, mean_decay=0.99)
+    student_fit = Fit(epochs=10, batch=64, learning_rate=4e-3, weight_decay=5e-2, mean_decay=0.99)
 
     def __init__(self, teacher: str = "resnet-50", student: str = "mobilenet-v2") -> None:
         for name in (teacher, student):
