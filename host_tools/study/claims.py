@@ -26,7 +26,7 @@ def judge_claims(
             row=claim.row,
             against=claim.against,
             figure=claim.figure,
-            found=_find(claim, by_name, task, share, ns),
+            found=_find(claim, study, by_name, task, share, ns),
             floor=claim.floor,
             goal=claim.goal,
             at_most=claim.at_most,
@@ -34,11 +34,11 @@ def judge_claims(
 
 
 def _find(
-    claim: Claim, rows: Mapping[str, RowResult], task: Task, share: float, ns: Mapping[str, np.ndarray]
+    claim: Claim, study: Study, rows: Mapping[str, RowResult], task: Task, share: float, ns: Mapping[str, np.ndarray]
 ) -> Estimate:
     row, metric = rows[claim.row], task.metric
-    if claim.figure == "bytes":
-        return Estimate(value=float(row.file_bytes))
+    if claim.figure in ("bytes", "parameters"):
+        return Estimate(value=float(row.file_bytes if claim.figure == "bytes" else row.parameters))
     if not claim.against:
         if claim.figure not in row.figures:
             raise SettingsError(
@@ -49,11 +49,13 @@ def _find(
     if claim.figure in ("gain", "points lost"):
         # A gain is what this row has more than the other; a loss what it has less.
         sign = -1.0 if claim.figure == "gain" else 1.0
-        lost = [
-            sign * metric.points_lost(b.figures[metric.key] or 0.0, a.figures[metric.key] or 0.0)
-            for a, b in zip(row.cells, other.cells, strict=True)
-        ]
-        return paired(lost, share)
+        lost: dict[int, list[float]] = {}
+        for a, b in zip(row.cells, other.cells, strict=True):
+            points = metric.points_lost(b.figures[metric.key] or 0.0, a.figures[metric.key] or 0.0)
+            lost.setdefault(a.seed, []).append(sign * points)
+        if study.pairing == "one-to-one" or len(lost) == 1:
+            return paired([x for points in lost.values() for x in points], share)
+        return paired([float(np.mean(points)) for points in lost.values()], 0.0)
     if claim.figure == "times smaller":
         return Estimate(value=other.file_bytes / row.file_bytes)
     if claim.figure == "percent smaller":

@@ -52,7 +52,8 @@ class Claim:
     """What the table must show about a row, alone or against another.
 
     figure  a figure of the task; or, against another row: `gain` (points of the metric; the lower end of its
-            interval counts), `points lost`, `times smaller`, `percent smaller`, `times faster`; or `bytes`
+            interval counts), `points lost`, `times smaller`, `percent smaller`, `times faster`; or `bytes`,
+            `parameters`
     """
 
     title: str
@@ -68,7 +69,8 @@ class Claim:
 class Study:
     """One table of experiments.
 
-    pairing  every: each seed on each fold; one-to-one: seed i on fold i, so that all folds make one run
+    pairing  every: each seed on each fold; one-to-one: seed i on fold i, so that all folds make one run;
+             by-repeat: seed i on the folds of repeat i, which are named i.0, i.1 ...: one run per repeat
     """
 
     schema: int
@@ -77,7 +79,7 @@ class Study:
     task: str
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: tuple[str, ...] = ()
-    pairing: Literal["every", "one-to-one"] = "every"
+    pairing: Literal["every", "one-to-one", "by-repeat"] = "every"
     options: dict[str, object] = field(default_factory=dict)
     teacher: TeacherPart | None = field(default_factory=TeacherPart)
     row: tuple[Row, ...]

@@ -122,6 +122,9 @@ def _pairs(study: Study, folds: Sequence[Fold]) -> list[tuple[int, int]]:
         raise SettingsError(f"folds: no fold {unknown[0]!r}; folds are {', '.join(f.name for f in folds)}")
     if study.pairing == "one-to-one":
         return [(f, study.seeds[i % len(study.seeds)]) for i, f in enumerate(chosen)]
+    if study.pairing == "by-repeat":
+        repeats = {i: int(folds[i].name.partition(".")[0]) for i in chosen}
+        return [(f, study.seeds[r]) for f, r in repeats.items() if r < len(study.seeds)]
     return [(f, s) for s in study.seeds for f in chosen]
 
 

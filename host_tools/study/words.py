@@ -82,7 +82,9 @@ def line(result: StudyResult, row: RowResult) -> tuple[str, ...]:
 
 def conditions(result: StudyResult) -> list[tuple[str, str]]:
     """What a reader needs to make the table again."""
-    runs = "seed i on fold i" if result.pairing == "one-to-one" else "every seed on every fold"
+    runs = {"one-to-one": "seed i on fold i", "by-repeat": "seed i on the folds of repeat i"}.get(
+        result.pairing, "every seed on every fold"
+    )
     return [
         ("command", result.command),
         ("commit", result.commit),
@@ -98,7 +100,8 @@ def conditions(result: StudyResult) -> list[tuple[str, str]]:
 
 METHOD = (
     "Figures are of the exported ONNX file in ONNX Runtime, on test examples of all folds together, mean of the seeds; "
-    "intervals by resampling groups (95 %). Gains and losses are paired by fold and seed, with Student's t and, where "
-    "folds share training examples, the correction of Nadeau and Bengio. A call is one example on one thread, all rows "
+    "intervals by resampling groups (95 %). Gains and losses are paired by fold and seed; with several runs over all "
+    "folds, their interval is Student's t over the runs (what another seed would give here), with one run it is "
+    "over folds with the correction of Nadeau and Bengio. A call is one example on one thread, all rows "
     "called in turns. A guard that refuses a step leaves the row with the model before it."
 )
