@@ -20,6 +20,7 @@ from torch import nn
 from torch_pruning.pruner import function
 
 from edge_runtime.contract.errors import SettingsError
+from host_tools.compress.recurrence import RECURRENT, RecurrentInputs, input_weights, one_node_each
 
 Importance = Literal["l1", "l2", "batch-norm"]
 Slice = tuple[torch.Tensor, int, list[int]]
@@ -49,7 +50,7 @@ class Coupling:
     """The dependency graph of one network for inputs (n, *shape); `groups` are the layers that can lose channels.
 
     A group is left out where losing one channel would change the shape of the output (the last layer) or break the
-    network (a GRU behind it, grouped convolutions, channels gated by others of the same layer). That is found out by
+    network (grouped convolutions, channels gated by others of the same layer). That is found out by
     trying it on a copy.
     """
 
@@ -67,7 +68,7 @@ class Coupling:
             try:
                 full = self._graph.get_pruning_group(root, prune, list(range(len(root.weight))))
             except UNFIT:
-                continue  # it cannot be followed through a GRU
+                continue
             layers = dict.fromkeys(
                 names[dep.target.module]
                 for dep, _ in full
@@ -121,6 +122,8 @@ class Coupling:
                 found.append((module.weight, 1 if is_read else 0, index))
                 if module.bias is not None and not is_read:
                     found.append((module.bias, 0, index))
+            elif isinstance(module, RECURRENT):
+                found += [(weight, 1, index) for _, weight in input_weights(module)]
         return found
 
 
@@ -160,14 +163,15 @@ def lightest(weight: torch.Tensor, n: int) -> list[int]:
 
 def _traced(network: nn.Module, shape: tuple[int, ...]) -> Any:
     modes = [(m, m.training) for m in network.modules()]
-    others = [p for m in network.modules() if isinstance(m, nn.RNNBase) for p in m.parameters()]
-    with warnings.catch_warnings(), torch.enable_grad():
+    inside = [p for m in network.modules() if isinstance(m, RECURRENT) for p in m.parameters()]
+    with warnings.catch_warnings(), torch.enable_grad(), one_node_each(network):
         warnings.simplefilter("ignore")  # remarks about parameters outside of known layers
         graph = torch_pruning.DependencyGraph().build_dependency(
             network,
             torch.zeros(2, *shape),
             forward_fn=lambda model, x: model(x),
-            ignored_params=others,
+            ignored_params=inside,
+            customized_pruners={kind: RecurrentInputs() for kind in RECURRENT},
         )
     for module, was_training in modes:
         module.training = was_training

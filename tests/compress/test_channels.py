@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, cast
 
@@ -154,15 +155,13 @@ def test_the_network_found_is_as_fast_as_was_wanted() -> None:
     assert last[1] <= 0.8
     assert last[2] <= last[1] <= last[3]
     x = torch.zeros(1, *nets.SHAPE)
-    spent = []
-    for model in (wide, result.network):
-        for _ in range(20):
+    best = {"wide": math.inf, "pruned": math.inf}
+    for _ in range(300):
+        for name, model in (("wide", wide), ("pruned", result.network)):
+            start = time.perf_counter()
             nets.says(model, x)
-        start = time.perf_counter()
-        for _ in range(200):
-            nets.says(model, x)
-        spent.append(time.perf_counter() - start)
-    assert spent[1] < spent[0]  # torch's own kernels agree on which is faster
+            best[name] = min(best[name], time.perf_counter() - start)
+    assert best["pruned"] < best["wide"]  # torch's own kernels agree on which is faster
 
 
 @pytest.mark.parametrize("keys", [{"rate": 1.5}, {"rates": {"a": -0.1}}, {"round_to": 0}, {"to_latency": 1.0}])

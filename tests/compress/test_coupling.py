@@ -14,10 +14,10 @@ from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.coupling import Coupled, Coupling, kept, lightest, silence, without
 
 # By the architecture: the residual addition ties pointwise to stem, whose channels the depthwise convolution keeps.
-# A layer of the output, one that a GRU reads and those of gates and groups stay as they are.
+# A layer of the output and those of gates and groups stay as they are.
 TIED = {
     "masked": [{"stem", "depthwise", "pointwise"}, {"wide"}, {"hidden"}],
-    "recurrent": [{"hidden"}],
+    "recurrent": [{"conv"}, {"hidden"}],
     "gated": [{"free"}],
     "dense": [{"2"}, {"4"}],
 }
@@ -64,6 +64,28 @@ def test_every_channel_of_the_flattened_head_takes_its_own_columns_along() -> No
     assert torch.equal(smaller.hidden.weight, whole.hidden.weight[:, columns])
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_a_long_recurrence_reads_fewer_channels_and_says_the_same(kind: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(1, 6, 3)
+            self.memory = kind(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+            self.out = nn.Linear(10, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.memory(self.conv(x).relu().transpose(1, 2))[0][:, -1])
+
+    torch.manual_seed(0)
+    found = Coupling(Net().eval(), (1, 2000))  # takes minutes if every step is followed
+    (conv,) = found.groups
+    silence(found.slices(conv, [1, 4]))
+    smaller: Any = without(found.network, (1, 2000), {"conv": [1, 4]})
+    assert smaller.memory.weight_ih_l0_reverse.shape == ((3 if kind is nn.GRU else 4) * 5, 4)
+    x = torch.randn(2, 1, 100, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(nets.says(smaller, x), nets.says(found.network, x), atol=1e-5, rtol=0)
+
+
 def test_the_network_itself_stays_as_it_was() -> None:
     whole = nets.network("masked").train()
     before = copy.deepcopy(whole.state_dict())
@@ -105,7 +127,7 @@ def test_how_many_stay(channels: int, rate: float, round_to: int, stay: int) -> 
 
 
 def test_a_layer_that_cannot_be_pruned_is_named_with_those_that_can() -> None:
-    with pytest.raises(SettingsError, match="layer 'out' cannot lose channels; hidden can"):
+    with pytest.raises(SettingsError, match="layer 'out' cannot lose channels; conv, hidden can"):
         coupling("recurrent").find("out")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import prunable_nets as nets
@@ -114,6 +114,27 @@ def test_a_budget_finds_the_smallest_energy_that_keeps_it() -> None:
     within = [e for i, e in enumerate(ENERGIES) if all(lost[f] <= 0.01 + 1e-9 for f in ENERGIES[: i + 1])]
     (title,) = [t.title for t in result.tables if t.title.startswith("energy")]
     assert title == f"energy {min(within):g}: at most 1 points"
+
+
+class Moody:
+    """A lab whose figures are given: the unfactorized network's, then one per energy tried."""
+
+    def __init__(self, *accuracies: float) -> None:
+        real = nets.lab()
+        self.fold, self.task, self.teachers = real.fold, real.task, ()
+        self.left = list(accuracies)
+
+    def validate(self, candidate: Candidate) -> dict[str, float]:
+        return {"accuracy": self.left.pop(0)}
+
+
+def test_the_search_ends_at_the_first_energy_that_breaks_the_budget() -> None:
+    # The third energy misses by 3 points; the fourth would be lucky, and is not asked for.
+    moody = Moody(0.95, 0.95, 0.945, 0.92, 0.95)
+    result = Factorize(max_points=1.0, tune=False).apply(Candidate(network=nets.network("dense")), cast(Any, moody))
+    assert moody.left == [0.95]
+    (table,) = [t for t in result.tables if t.title.startswith("energy")]
+    assert table.title == f"energy {ENERGIES[1]:g}: at most 1 points"
 
 
 def test_it_trains_afterwards() -> None:

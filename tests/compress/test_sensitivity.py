@@ -79,6 +79,12 @@ def test_the_cheapest_parameters_go_first() -> None:
     assert tried == [{"b": 0.25}, {"b": 0.25, "a": 0.25}, {"b": 0.5, "a": 0.25}, {"b": 0.25, "a": 0.5}]
 
 
+def test_a_layer_that_broke_the_budget_goes_no_further() -> None:
+    # Beyond 0.25 the layer would look harmless again by luck; it is not asked.
+    scanned = {"a": effects((0.25, 9.0, 10), (0.5, 0.0, 20))}
+    assert greedy_rates(scanned, lambda rates: scanned["a"][rates["a"]].lost, 5.0) == {}
+
+
 def test_with_losses_that_add_up_no_move_more_fits_the_budget() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
