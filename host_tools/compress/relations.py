@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 MOST_FOR_ANGLES = 128  # triplets grow with the cube; a batch is in random order, so its beginning is a fair choice
-COINCIDE = 1e-6  # of the mean distance: two such examples have no direction, and its gradient would be noise
+COINCIDE = 1e-6  # of an embedding's length: between two such examples there is no direction, only rounding
 
 
 def distance_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -38,12 +38,12 @@ def angle_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 def _distances(e: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Distances (n, n), and which of them lie between two examples in two places; elsewhere they are 0."""
+    size = e.pow(2).sum(1).mean()
     e = e - e.mean(0)
     gram = e @ e.T
     square = e.pow(2).sum(1)
     squares = (square[:, None] + square[None, :] - 2.0 * gram).clamp(min=0.0)
-    apart = squares > COINCIDE**2 * squares.mean()
-    apart = apart & ~torch.eye(len(e), dtype=torch.bool, device=e.device)
+    apart = squares > COINCIDE**2 * size
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0), apart
 
 

@@ -176,10 +176,12 @@ def rest_of(extra: Extra, student: nn.Module, teacher: nn.Module, x: torch.Tenso
 
 
 def test_the_same_seed_gives_the_same_student() -> None:
-    step, teacher = Distill(extra=(HINT,)), new(1, "teacher")
-    first = trained(step, lab(teacher))
-    torch.rand(17)  # whatever happened in between
-    assert_same(first, trained(step, lab(teacher)))
+    teacher, made = new(1, "teacher"), []
+    for n in (0, 17):
+        student = Candidate(network=new(0))
+        torch.rand(n)  # whatever happened in between
+        made.append(Distill(extra=(HINT,)).apply(student, lab(teacher)).network.state_dict())
+    assert_same(*made)
 
 
 def test_an_onnx_file_teaches_like_the_network_it_was_made_from(tmp_path: Path) -> None:
@@ -191,8 +193,8 @@ def test_an_onnx_file_teaches_like_the_network_it_was_made_from(tmp_path: Path) 
 
 def test_soft_labels_in_a_file_teach_like_the_teachers_that_said_them(tmp_path: Path) -> None:
     teachers, x = [new(1, "teacher"), new(2, "teacher")], FOLD.train.inputs
-    write_soft_labels(tmp_path / f"{FOLD.name}.npz", soft_labels_of(teachers, x), x)
-    step = Distill(labels="stored", file=str(tmp_path / "{fold}.npz"))
+    write_soft_labels(tmp_path / f"{FOLD.name}-3.npz", soft_labels_of(teachers, x), x)
+    step = Distill(labels="stored", file=str(tmp_path / "{fold}-{seed}.npz"))
     assert_same(trained(step, lab()), trained(Distill(labels="stored"), lab(*teachers)))
     with pytest.raises(SettingsError, match="made for inputs"):
         step.apply(Candidate(network=new(0)), lab(fold=replace(FOLD, train=FOLD.validation)))
@@ -265,6 +267,11 @@ def test_files_that_are_not_there_are_refused_when_the_recipe_is_read(tmp_path: 
         Distill(onnx=(str(tmp_path / "none.onnx"),))
     with pytest.raises(SettingsError, match='labels = "stored" wanted with it'):
         Distill(file="soft.npz")
+
+
+def test_a_student_of_other_classes_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"the student gives \(5,\) outputs per example; the task has 3 classes"):
+        Distill().apply(Candidate(network=WRONG_CLASSES), lab(new(1, "teacher")))
 
 
 # Mutual learning

@@ -73,6 +73,14 @@ def test_the_same_example_twice_leaves_gradients_numbers() -> None:
     assert 0 < student.grad.abs().max() < 10
 
 
+def test_a_student_that_says_the_same_of_all_has_no_relations_to_follow() -> None:
+    """Examples apart by the rounding of float32 lie in one place."""
+    student = (1.0 + 1e-7 * draw(9, 5, seed=1)).requires_grad_()
+    assert len(student.unique()) > 1
+    (distance_loss(student, draw(9, 4)) + angle_loss(student, draw(9, 4))).backward()
+    assert torch.equal(student.grad, torch.zeros(9, 5))
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_batch_without_a_triplet_teaches_nothing_and_breaks_nothing(n: int) -> None:
     student = torch.ones(n, 3, requires_grad=True)
