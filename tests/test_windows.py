@@ -17,6 +17,7 @@ from edge_runtime import golden
 from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract import logits
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.channels import EachConditioned
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Block, Float32Array, Reading, StreamSpec
@@ -243,6 +244,35 @@ def test_quality_is_the_share_of_pieces_that_move_and_stay_in_range() -> None:
     x[17, 1] = np.nan
     assert w.quality(x) == pytest.approx(7 / 10)
     assert replace(w, least_movement=0.0, largest=None).quality(x) == pytest.approx(9 / 10)
+
+
+def test_each_reading_tells_the_quality_of_its_own_window(window_bundles: Bundles, engine: OnnxEngine) -> None:
+    """Counted piece by piece over the windows that numpy cuts; 3 s in the middle do not move."""
+    bundle = window_bundles["rhythm"]
+    w, hop = bundle.manifest.window, bundle.manifest.hop_samples
+    x = tiny_windows.ecg(16.0, 125.0).samples
+    x[750:1125] = x[750]
+    y = np.concatenate(
+        [b.samples for b in Conditioner(tiny_windows.Conditioning(), 125.0).feed(Block(start=0, samples=x))]
+    )
+    wanted = []
+    for start in range(0, len(y) - w.window_samples + 1, hop):
+        pieces = y[start : start + w.window_samples, 0].reshape(20, 25)
+        wanted.append(np.mean([p.max() - p.min() >= 0.005 and np.abs(p).max() <= 15.0 for p in pieces]))
+    pipeline = opened(bundle, engine, 125.0)
+    assert [r.quality for r in feed(pipeline, x, size=60) + pipeline.finish()] == pytest.approx(wanted)
+    assert min(wanted) < 0.9 < max(wanted)
+    assert wanted[0] == wanted[-1] == 1.0
+
+
+def test_every_channel_is_conditioned_as_if_it_were_alone() -> None:
+    x = tiny_windows.ecg(4.0, 360.0, n_channels=2).samples
+    both = EachConditioned(tiny_windows.Conditioning(), 360.0, 2)
+    given = np.concatenate([b.samples for b in [*both.feed(Block(start=0, samples=x)), *both.finish(0.1)]])
+    for i in range(2):
+        alone = Conditioner(tiny_windows.Conditioning(), 360.0)
+        one = [*alone.feed(Block(start=0, samples=x[:, i : i + 1])), *alone.finish(0.1)]
+        assert np.array_equal(given[:, i], np.concatenate([b.samples[:, 0] for b in one]))
 
 
 def test_quality_of_a_row_is_the_share_of_values_that_are_there() -> None:
