@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 LARGEST = 4.0  # standard deviations of the window; artefacts beyond are cut
+# Of a window, normalized units squared; pulse waves have 1e-3 and more. The exporter takes 1e-8 for nothing.
+LEAST_VARIANCE = 1e-6
 CARDIAC_HZ = (0.7, 3.3)
 QUADRATURE_S = 2.6
 FLOOR = 0.02  # of the mean power; weaker lines are all alike
@@ -54,7 +56,7 @@ class RateNetShape:
 
 
 class RateNet(nn.Module):
-    """float32 (n, 1, samples) -> logits (n, rates); the same for a x + b, whatever a > 0 and b."""
+    """float32 (n, 1, samples) -> logits (n, rates); the same for a x + b, whatever b and a > 0 that leaves a pulse."""
 
     def __init__(self, shape: RateNetShape) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class RateNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What is near a rate in the spectra says whether it is the one; so does the whole, for harmonics."""
-        x = _standardized(x.unsqueeze(2), 1e-8).clamp(-LARGEST, LARGEST)
+        x = _standardized(x.unsqueeze(2), LEAST_VARIANCE).clamp(-LARGEST, LARGEST)
         series = self.learned(x)
         if self.demodulated is not None:
             series = torch.cat([self.demodulated(x), series], 1)
@@ -107,7 +109,9 @@ class Demodulated(nn.Module):
         t = torch.arange(-half, half + 1) / rate_hz
         centre, band = sum(CARDIAC_HZ) / 2, CARDIAC_HZ[1] - CARDIAC_HZ[0]
         low_pass = 2 * band / rate_hz * torch.sinc(band * t) * _taper(len(t))
-        pair = torch.stack([low_pass * f(2 * math.pi * centre * t) for f in (torch.cos, torch.sin)])
+        turn = 2 * math.pi * centre * t
+        # Convolution layers do not reverse their taps: the sine's sign makes a phase that advances positive.
+        pair = torch.stack([low_pass * torch.cos(turn), -low_pass * torch.sin(turn)])
         smooth = _taper(2 * every + 1)
         self.pair: torch.Tensor
         self.smooth: torch.Tensor
@@ -133,11 +137,11 @@ class Spectra(nn.Module):
 
     def __init__(self, samples: int, rate_hz: float, rates: tuple[float, ...]) -> None:
         super().__init__()
-        turns = torch.tensor(rates)[:, None] / 60.0 * torch.arange(samples) / rate_hz
+        turns = torch.tensor(rates, dtype=torch.float64)[:, None] / 60.0 * torch.arange(samples) / rate_hz
         taper = _taper(samples)
         lines = torch.cat([torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)]) * taper / taper.sum()
         self.lines: torch.Tensor
-        self.register_buffer("lines", lines.T.contiguous())
+        self.register_buffer("lines", lines.T.float().contiguous())
         self._n = len(rates)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,8 @@ TASKS = {
     "heart-disease": "host_tools.tasks.heart_disease:HeartDisease",
     "heart-disease-hospitals": "host_tools.tasks.heart_disease:HeartDiseaseHospitals",
     "icu-mortality": "host_tools.tasks.icu_mortality:IcuMortality",
+    "ppg-heart-rate": "host_tools.tasks.ppg_heart_rate:PpgHeartRate",
+    "ppg-respiration": "host_tools.tasks.ppg_respiration:PpgRespiration",
 }
 
 

@@ -42,8 +42,8 @@ class PpgHeartRate:
     data = "BIDMC PPG and Respiration, 53 records of 46 patients; reference: the monitor's ECG heart rate"
     classes = tuple(f"{c:g}" for c in PLAN.centres)
     metric = Metric(key="mae", title="mean absolute error", unit="beats/min", larger_is_better=False, point=0.1)
-    teacher_fit = Fit(epochs=6, batch=64, learning_rate=4e-3, weight_decay=2e-2, mean_decay=0.99)
-    student_fit = Fit(epochs=6, batch=64, learning_rate=4e-3, weight_decay=2e-2, mean_decay=0.99)
+    teacher_fit = Fit(epochs=5, batch=64, learning_rate=4e-3, weight_decay=2e-2, mean_decay=0.99)
+    student_fit = Fit(epochs=8, batch=64, learning_rate=4e-3, weight_decay=2e-2, mean_decay=0.99)
     plan = PLAN
 
     def folds(self, root: Path | None) -> Sequence[Fold]:
