@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,15 @@ import numpy as np
 import torch
 
 from edge_runtime.contract import preprocess
+from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.prune import prune_channels
 from host_tools.compress.quantize import Scale, calibrate
-from host_tools.data.examples import ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
+from host_tools.data.examples import Batch, ChunkSampler, ConditionedRecord, Sampling, condition, with_teacher
+from host_tools.data.noise_chunks import training_noise, with_noise
 from host_tools.data.premature import with_premature_beats
 from host_tools.data.records import EcgRecord
-from host_tools.data.sets import DataSet
+from host_tools.data.sets import ROOT_VARIABLE, DataSet
 from host_tools.export.program import fold
 from host_tools.fit import has_fast_bf16
 from host_tools.measure.teacher import soft_labels
@@ -59,10 +61,14 @@ class Models:
 
 
 class Chain:
-    """Makes the models of one recipe, on the GPU where there is one."""
+    """Makes the models of one recipe, on the GPU where there is one.
 
-    def __init__(self, recipe: Recipe, data: DataSet, models: Path, bar: Bar) -> None:
+    root  the data root, where a recipe asks for recorded noise
+    """
+
+    def __init__(self, recipe: Recipe, data: DataSet, models: Path, bar: Bar, root: Path | None = None) -> None:
         self._recipe, self._data, self._models, self._bar = recipe, data, models, bar
+        self._noise = _noise(recipe, root)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._records: list[ConditionedRecord] = []
 
@@ -82,7 +88,7 @@ class Chain:
         """Run the chain, or what is left of it."""
         r = self._recipe
         raw = self._load()
-        self._work = self._models / f"{r.name}-{self._data.name}-{_key(r, raw)}"
+        self._work = self._models / f"{r.name}-{self._data.name}-{_key(r, raw, self._noise)}"
         self._work.mkdir(parents=True, exist_ok=True)
         teachers = tuple(self._teacher(seed) for seed in r.teacher.seeds)
         alone = tuple(self._student(seed, distilled=False) for seed in r.student.seeds)
@@ -150,9 +156,10 @@ class Chain:
         text = f"prune to {part.channels} channels and fine-tune"
         return self._trained(model, f"pruned-{seed}", text, part.schedule, sampler, distilled=True)
 
-    def _sampler(self, sampling: Sampling, seed: int) -> ChunkSampler:
+    def _sampler(self, sampling: Sampling, seed: int) -> Iterable[Batch]:
         r = self._recipe
-        return ChunkSampler(self._records, r.timing, r.conditioning.rate_hz, sampling, seed)
+        sampler = ChunkSampler(self._records, r.timing, r.conditioning.rate_hz, sampling, seed)
+        return with_noise(sampler, self._noise, r.data.noise, r.timing, seed) if self._noise else sampler
 
     def _trained(
         self,
@@ -160,7 +167,7 @@ class Chain:
         name: str,
         text: str,
         schedule: Schedule,
-        sampler: ChunkSampler,
+        sampler: Iterable[Batch],
         *,
         distilled: bool = False,
     ) -> BeatNet:
@@ -199,13 +206,27 @@ class Chain:
             teacher.cpu()
 
 
-def _key(recipe: Recipe, records: Sequence[EcgRecord]) -> str:
+def _noise(recipe: Recipe, root: Path | None) -> list[Float32Array]:
+    """Recorded noise to train with; none where the recipe asks for none."""
+    if not recipe.data.noise:
+        return []
+    if root is None:
+        raise SettingsError(
+            f"data.noise is {recipe.data.noise:g}, and there is no data root; set {ROOT_VARIABLE} to the folder that "
+            "holds nstdb/ (`vitaledge data fetch nstdb` downloads it)"
+        )
+    return training_noise(root, recipe.conditioning)
+
+
+def _key(recipe: Recipe, records: Sequence[EcgRecord], noise: Sequence[Float32Array]) -> str:
     """What trained weights depend on: recipe, records, and the code that makes one out of the other."""
     digest = hashlib.sha256(repr(recipe).encode())
     for record in records:
         digest.update(repr((record.name, record.rate_hz, record.lead_names)).encode())
         for values in (record.leads, record.beat_samples, record.beat_classes, record.masked):
             digest.update(np.ascontiguousarray(values).tobytes())
+    for signal in noise:
+        digest.update(signal.tobytes())
     host, contract = Path(__file__).parent, Path(preprocess.__file__).parent
     learning = (host / "data", host / "nets", host / "compress", contract)
     files = sorted(f for folder in learning for f in folder.glob("*.py"))

@@ -95,8 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         goes_on=True,
     )
     data.add_argument("verb", choices=["fetch"], help="download what is not there yet, and check every file")
-    data.add_argument("set", choices=["mitdb"], help="MIT-BIH Arrhythmia Database, about 86 MB from PhysioNet")
-    data.add_argument("--root", type=Path, help="folder in which mitdb/ is made (default: VITALEDGE_DATA)")
+    data.add_argument(
+        "set",
+        choices=["mitdb", "nstdb"],
+        help="MIT-BIH Arrhythmia Database, about 86 MB from PhysioNet; or the noise of its stress test, about 6 MB",
+    )
+    data.add_argument("--root", type=Path, help="folder in which SET/ is made (default: VITALEDGE_DATA)")
 
     deploy = _command(
         commands,
@@ -146,6 +150,21 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--out", type=Path, default=Path("bench.json"), help="the device's report (JSON; default: bench.json)"
     )
+
+    stress = _command(
+        commands,
+        "stress",
+        _stress,
+        "stream records with added electrode noise and score the beats",
+        "vitaledge stress deploy/bundles/ecg-beats",
+        "vitaledge stress runs/mine/bundle --snr 12 0 --out mine-stress.json",
+    )
+    stress.add_argument("bundle", type=Path, help=BUNDLE)
+    stress.add_argument(
+        "--snr", type=float, nargs="+", default=[24.0, 12.0, 6.0, 0.0], metavar="DB", help="default: 24 12 6 0"
+    )
+    stress.add_argument("--seed", type=int, default=0, help="draws where each test record's noise begins (default: 0)")
+    stress.add_argument("--out", type=Path, default=Path("stress.json"), help="JSON; default: stress.json")
 
     study = _command(
         commands,
@@ -286,15 +305,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     from host_tools.bars import console_bars
-    from host_tools.data.fetch import fetch_mitdb
+    from host_tools.data.fetch import fetch_mitdb, fetch_nstdb
     from host_tools.data.sets import ROOT_VARIABLE, data_root
 
     root = options.root or data_root()
     if root is None:
         raise EdgeError(f"no data root; give --root DIR or set {ROOT_VARIABLE}")
-    with console_bars()("download mitdb") as tick:
-        fetch_mitdb(root, tick)
-    _say(options, {"root": str(root)}, f"mitdb is complete in {root}; export {ROOT_VARIABLE}={root}")
+    with console_bars()(f"download {options.set}") as tick:
+        {"mitdb": fetch_mitdb, "nstdb": fetch_nstdb}[options.set](root, tick)
+    _say(options, {"root": str(root)}, f"{options.set} is complete in {root}; export {ROOT_VARIABLE}={root}")
     return 0
 
 
@@ -349,6 +368,19 @@ def _bench(options: argparse.Namespace) -> int:
             progress=lambda text, done, total: tick(done, total, text),
         )
     _say(options, result.to_json(), result.to_text())
+    return 0
+
+
+def _stress(options: argparse.Namespace) -> int:
+    from edge_runtime.contract.report import claimed
+    from host_tools.bars import console_bars
+    from host_tools.data.sets import data_root
+    from host_tools.measure.noise import stress_bundle
+
+    with claimed(options.out), console_bars()("noise stress test") as tick:
+        found = stress_bundle(options.bundle, data_root(), options.snr, seed=options.seed, tick=tick)
+        options.out.write_text(found.to_json())
+    _say(options, json.loads(found.to_json()), f"{found.to_text()}\n\nreport  {options.out}")
     return 0
 
 

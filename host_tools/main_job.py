@@ -95,7 +95,7 @@ def run_study(wish: Wish, bar: Bar) -> Done:
     if wish.data is not None:
         recipe = replace(recipe, data=replace(recipe.data, set=wish.data))
     data = open_data_set(recipe.data.set, wish.data_root)
-    chain = Chain(recipe, data, wish.out / "models", bar)
+    chain = Chain(recipe, data, wish.out / "models", bar, wish.data_root)
     models = chain.make()
     study = _Study(wish, recipe, recipe_sha256, data, chain, models, bar)
     report, bundle = study.run()

@@ -38,6 +38,7 @@ class DataPart:
     stretches      each record is also played at these speeds
     atrial         further copies of each record with artificial premature atrial beats
     calibration_s  seconds of each training record that choose the INT8 scales
+    noise          share of training chunks with recorded noise (the first half of nstdb's records) on them
     """
 
     set: Literal["mitdb", "simulated"] = "mitdb"
@@ -45,6 +46,7 @@ class DataPart:
     stretches: tuple[float, ...] = (0.93, 1.0, 1.07)
     atrial: int = 1
     calibration_s: float = 120.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what would leave nothing to learn from."""
@@ -55,6 +57,8 @@ class DataPart:
                 f"data.atrial is {self.atrial} and data.calibration_s {self.calibration_s:g}; "
                 "0 or more and more than 0 wanted"
             )
+        if not 0.0 <= self.noise <= 1.0:
+            raise SettingsError(f"data.noise is {self.noise:g}; a share of 0 to 1 wanted")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.contract.errors import SourceError
-from host_tools.data import fetch, mitdb
+from host_tools.data import fetch, mitdb, nstdb
 
 NAMES = [f"{r}.{s}" for r in mitdb.DS1 + mitdb.DS2 for s in ("hea", "dat", "atr")]
+NOISE = [f"{r}.{s}" for r in ("bw", "em", "ma") for s in ("hea", "dat")]
 
 
 class FakePhysioNet:
     """Serves small files; goes on where a local file stops, as wfdb.dl_files does."""
 
     def __init__(self, damaged: Sequence[str] = ()) -> None:
-        self.files = {name: f"content of {name}".encode() for name in NAMES}
+        self.files = {name: f"content of {name}".encode() for name in (*NAMES, *NOISE)}
         sums = "".join(f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in self.files.items())
         self.files[fetch.SUMS] = sums.encode()
         self.files |= dict.fromkeys(damaged, b"damaged on the way")
@@ -59,6 +60,18 @@ def test_what_was_cut_goes_on_and_what_was_damaged_comes_afresh(tmp_path: Path) 
     assert bad.read_bytes() == net.files["232.atr"]
 
 
+def test_the_noise_of_the_stress_test_is_fetched_into_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(nstdb, "load", lambda root, name: read.append(f"{root.name}/{name}"))
+    net = FakePhysioNet()
+    assert fetch.fetch_nstdb(tmp_path, lambda *p: None, net.download) == len(NOISE)
+    assert {f.name for f in (tmp_path / "nstdb").iterdir()} == {*NOISE, fetch.SUMS}
+    assert read == [f"{tmp_path.name}/{name}" for name in ("bw", "em", "ma")]
+    assert fetch.fetch_nstdb(tmp_path, lambda *p: None, net.download) == 0
+
+
 def test_a_file_that_stays_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"105\.dat: SHA-256"):
         fetch.fetch_mitdb(tmp_path, lambda *p: None, FakePhysioNet(damaged=["105.dat"]).download)
@@ -77,9 +90,12 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, monkeypatch:
         raise ConnectionError("Name or service not known\nand more")
 
     monkeypatch.setattr(wfdb, "dl_files", unreachable)
-    with pytest.raises(SourceError, match=r"physionet\.org.*Name or service.*check network") as caught:
-        fetch.fetch_mitdb(tmp_path, lambda *p: None)
-    assert "\n" not in str(caught.value)
+    for get, name in ((fetch.fetch_mitdb, "mitdb"), (fetch.fetch_nstdb, "nstdb")):
+        with pytest.raises(
+            SourceError, match=rf"of {name} cannot.*physionet\.org.*Name or service.*check network"
+        ) as caught:
+            get(tmp_path, lambda *p: None)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ WRONG = {
     "two rates": (HEAD + "[conditioning]\nrate_hz = 250", "conditioning.rate_hz is 250, timing.rate_hz 125"),
     "uneven hop": (HEAD + "[timing]\nstride = 4", "timing.stride is 4; a divisor of the hop, 25, wanted"),
     "no speed": (HEAD + "[data]\nstretches = []", "data.stretches is []; one or more speeds"),
+    "more noise than chunks": (HEAD + "[data]\nnoise = 1.5", "data.noise is 1.5; a share of 0 to 1 wanted"),
     "no seed": (HEAD + "[teacher]\nseeds = []", "at least one seed each wanted"),
     "name that is a path": ('schema = 1\nname = "../x"', "name is '../x'; letters, digits"),
     "pruning that grows": (HEAD + "[prune]\nchannels = 60", "prune.channels is 60; 1 to the student's 40 wanted"),
