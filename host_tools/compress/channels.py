@@ -68,6 +68,11 @@ class PruneChannels(Taught):
         tables[:0] = [layer_table(whole, pruned), size_table(whole, pruned, shape)]
         return candidate.then(self.train_again(pruned, lab) if self.tune else pruned, *tables)
 
+    def preflight(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        """Raise SettingsError for a rate that leaves a layer no channel."""
+        if self.to_latency is None:
+            self.chosen(Coupling(own_copy(network), shape), self.rate)
+
     def chosen(self, coupling: Coupling, rate: float) -> dict[str, list[int]]:
         """Channels to remove by root, at a uniform rate; raises SettingsError naming a layer that would have none."""
         own: dict[str, float] = {}

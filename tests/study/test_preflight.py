@@ -1,0 +1,118 @@
+"""What a study refuses before it trains anything, naming the value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge_runtime.contract.errors import SettingsError
+from host_tools.export.plain import export_plain
+from host_tools.study.plan import Row, Study
+from host_tools.study.preflight import preflight
+from host_tools.tasks.task import Examples, Fold, check_folds
+from tests.toy_task import SAMPLES, WaveNet, Waves
+
+
+def study(*steps: dict[str, object], teacher: bool = True) -> Study:
+    part = {} if teacher else {"teacher": None}
+    return Study(schema=1, name="x", title="x", task="x", row=(Row(name="a", steps=steps),), **part)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def fold() -> Fold:
+    return Waves().folds(None)[0]
+
+
+def check(plan: Study, fold: Fold, task: Waves | None = None) -> None:
+    preflight(plan, task or Waves(), fold, list(plan.row))
+
+
+def test_what_fits_passes(fold: Fold) -> None:
+    check(study({"do": "train"}, {"do": "prune-channels", "rate": 0.5}, {"do": "quantize"}), fold)
+
+
+def test_a_rate_that_empties_a_layer_is_refused_by_its_name(fold: Fold) -> None:
+    with pytest.raises(SettingsError, match=r"row 'a', step 'prune-channels': layer '.*' has 8 channels; a rate of 1"):
+        check(study({"do": "train"}, {"do": "prune-channels", "rate": 1.0}), fold)
+
+
+class FourClasses(Waves):
+    def teacher(self) -> nn.Module:
+        network = WaveNet(8)
+        network.last = nn.Linear(8, 4)
+        return network
+
+
+def test_a_teacher_of_other_classes_is_refused(fold: Fold, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"the teacher network gives \(4,\) outputs per example; the task has 3"):
+        check(study({"do": "train"}), fold, FourClasses())
+    path = tmp_path / "teacher.onnx"
+    path.write_bytes(export_plain(FourClasses().teacher(), (2, SAMPLES)).SerializeToString())
+    with pytest.raises(SettingsError, match=r"teacher .*teacher.onnx gives \(4,\) outputs"):
+        check(study({"do": "distill", "onnx": [str(path)]}), fold)
+
+
+def test_distilling_without_a_teacher_is_refused(fold: Fold) -> None:
+    with pytest.raises(SettingsError, match="row 'a', step 'distill': no teacher"):
+        check(study({"do": "distill"}, teacher=False), fold)
+
+
+def test_missing_values_that_a_network_does_not_fill_in_are_refused(fold: Fold) -> None:
+    inputs = fold.train.inputs.copy()
+    inputs[7, 0, 3] = np.nan
+    holed = replace(fold, train=replace(fold.train, inputs=inputs))
+    with pytest.raises(SettingsError, match="gives no numbers for some training inputs"):
+        check(study({"do": "train"}), holed)
+
+
+class Filling(Waves):
+    def student(self) -> nn.Module:
+        return Filled()
+
+    teacher = student
+
+
+class Filled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = WaveNet(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.where(torch.isnan(x), torch.zeros_like(x), x))
+
+
+def test_a_network_that_fills_them_in_passes(fold: Fold) -> None:
+    inputs = fold.train.inputs.copy()
+    inputs[7, 0, 3] = np.nan
+    check(study({"do": "train"}), replace(fold, train=replace(fold.train, inputs=inputs)), Filling())
+
+
+def part(labels: list[int], groups: list[str], size: int = 4) -> Examples:
+    n = len(labels)
+    return Examples(
+        inputs=np.zeros((n, 2, size), np.float32), labels=np.array(labels, np.int64), groups=np.array(groups)
+    )
+
+
+GOOD = {"train": part([0, 1, 2], ["a", "b", "c"]), "validation": part([0], ["d"]), "test": part([1], ["e"])}
+BAD = {
+    "an empty part": ({"test": part([], [])}, "no test example"),
+    "a class that nobody shows": ({"train": part([0, 1, 1], ["a", "b", "c"])}, "no training example of class fast"),
+    "a label beyond the classes": ({"validation": part([3], ["d"])}, "validation labels reach 3; 0 to 2 wanted"),
+    "somebody in two parts": ({"test": part([1], ["a"])}, "a is in train and in test"),
+    "another shape": ({"test": part([1], ["e"], size=5)}, r"test inputs are float32 \(2, 5\)"),
+    "labels without inputs": ({"test": replace(GOOD["test"], labels=np.array([1, 1]))}, "1 test inputs, 2 labels"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_folds_that_cannot_be_learnt_from_are_refused(kind: str) -> None:
+    parts, words = BAD[kind]
+    check_folds(Waves(), [Fold(name="0", **GOOD)])
+    with pytest.raises(SettingsError, match=words):
+        check_folds(Waves(), [Fold(name="0", **{**GOOD, **parts})])
