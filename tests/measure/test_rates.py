@@ -59,7 +59,7 @@ def test_lengths_that_differ_are_refused() -> None:
 
 def test_refusing_doubtful_windows_trades_coverage_for_error() -> None:
     said, confidence = np.array([1.0, 2.0, 3.0, 10.0]), np.array([0.9, 0.8, 0.8, 0.1])
-    found = refusals(said, np.zeros(4), confidence, [0.0, 0.5, 0.85, 1.0])
+    found = refusals(said, np.zeros(4), confidence, [0.0, 0.8, 0.85, 1.0])
     assert [(r.coverage, r.mae) for r in found[:3]] == [(1.0, 4.0), (0.75, 2.0), (0.25, 1.0)]
     assert found[3].coverage == 0.0
     assert math.isnan(found[3].mae)
@@ -79,7 +79,14 @@ def test_a_coverage_of_nothing_is_refused() -> None:
 
 def test_the_spectral_peak_is_that_of_scipy_s_periodogram() -> None:
     rng = np.random.default_rng(1)
-    x = rng.standard_normal((5, 1, 400)).cumsum(axis=2).astype(np.float32)
+    t = np.arange(400) / 25.0
+    # A strong slow wave outside the band, which leaks into it without a taper.
+    x = (
+        0.5 * rng.standard_normal((5, 1, 400))
+        + np.sin(2 * np.pi * 20.0 / 60 * t)
+        + 8 * np.sin(2 * np.pi * 2.0 / 60 * t)
+    )
+    x = x.astype(np.float32)
     found = spectral_peak(x, 25.0, 6.0, 40.0)
     for row, rate in zip(x[:, 0].astype(np.float64), found, strict=True):
         tapered = signal.detrend(row) * signal.windows.hann(400)
