@@ -78,7 +78,8 @@ class Stress:
         for line in self.lines:
             if (line.test, line.part) != before:
                 before = (line.test, line.part)
-                text += ["", f"{line.test}, {line.part}", _row("SNR", HEADS)]
+                note = line.figures[SHOWN[0]].note
+                text += ["", f"{line.test}, {line.part}{f' ({note})' if note else ''}", _row("SNR", HEADS)]
             level = "clean" if line.snr_db is None else f"{line.snr_db:g} dB"
             text.append(_row(level, [_cell(line.figures[k]) for k in SHOWN]))
         return "\n".join(text)

@@ -11,6 +11,7 @@ from typing import Literal
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
 from host_tools.compress.known import Planned, plan_step
+from host_tools.study.personal import Personal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,6 +38,8 @@ class Row:
     after    the row whose last model this one goes on from
     network  where it begins if it goes on from none; `teacher` without steps: all teachers as one
     options  of the task, for this row alone
+    personal also score a last layer of each test group's own beside the shared one; the row's figures stay those of
+             the shared model on all test examples
     """
 
     name: str
@@ -45,6 +48,7 @@ class Row:
     steps: tuple[dict[str, object], ...] = ()
     options: dict[str, object] = field(default_factory=dict)
     note: str = ""
+    personal: Personal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

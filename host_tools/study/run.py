@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +28,11 @@ from host_tools.measure.logits import graph_logits
 from host_tools.measure.macs import macs, parameters
 from host_tools.study.chains import Chains, Link
 from host_tools.study.claims import judge_claims
+from host_tools.study.personal import GAIN, Personal, compare, summary
 from host_tools.study.plan import Options, Row, Study
+from host_tools.study.preflight import preflight
 from host_tools.study.result import SCHEMA, Cell, RowResult, StudyResult
+from host_tools.study.sources import source_digest
 from host_tools.study.statistics import pooled
 from host_tools.tasks.known import module_of, open_task
 from host_tools.tasks.task import Examples, Fold, Task, check_folds
@@ -64,6 +67,9 @@ def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick
     begun = time.monotonic()
     groups = _by_options(study)
     every = [(o, f, s) for o in groups for f, s in _pairs(study, _task(study.task, o, place.root)[1])]
+    for options, names in groups.items():
+        task, folds = _task(study.task, options, place.root)
+        preflight(study, task, folds[0], [study.find(name) for name in names])
     teachers = [
         Job(study=study, place=place, options=o, fold=f, seed=s, rows=())
         for o, f in dict.fromkeys((o, f) for o, f, _ in every)
@@ -204,6 +210,8 @@ def _do(job: Job) -> Found:
             start = job.study.origin(row).network
             link = chains.make(start, job.seed, job.study.steps_of(row), teachers, how=start)
         found[name] = [_cell(job, task, fold, link)]
+        if row.personal is not None:
+            _personal_cell(job, row, row.personal, fold, link)
     return found
 
 
@@ -232,6 +240,36 @@ def _cell(job: Job, task: Task, fold: Fold, link: Link) -> Cell:
     )
 
 
+def _personal_cell(job: Job, row: Row, how: Personal, fold: Fold, link: Link) -> None:
+    """Keep what personal last layers say about the fold's test examples."""
+    place = _personal_file(job.place.out, link.key, how)
+    if not place.exists():
+        found = compare(how, row.name, [p.name for p in job.study.steps_of(row)], link, fold.test)
+        draft = place.with_suffix(f".{os.getpid()}.npz")
+        np.savez(draft, index=found.index, logits=np.concatenate([found.before, found.after], axis=1))
+        os.replace(draft, place)
+
+
+def _personal_file(out: Path, key: str, how: Personal) -> Path:
+    text = f"{how!r} {source_digest('host_tools.study.personal')}"
+    return out / "cells" / f"{key}-personal-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+
+
+def _with_personal(result: RowResult, row: Row, task: Task, folds: dict[str, Fold], place: Place, n: int) -> RowResult:
+    """The row with the table of its personal layers and their gain; the cells of a run are `n` after each other."""
+    if row.personal is None:
+        return result
+    runs = []
+    for start in range(0, len(result.cells), n):
+        cells = result.cells[start : start + n]
+        kept = [np.load(_personal_file(place.out, c.key, row.personal)) for c in cells]
+        tests = [folds[c.fold].test.take(k["index"]) for c, k in zip(cells, kept, strict=True)]
+        runs.append(_joined([k["logits"] for k in kept], tests))
+    n_groups = len(set().union(*(folds[c.fold].test.groups.tolist() for c in result.cells)))
+    table, gain = summary(row.personal, task.score, task.metric, runs, n_groups)
+    return replace(result, tables=(*result.tables, table), figures={**result.figures, GAIN: gain})
+
+
 def _files(out: Path, key: str) -> dict[str, Path]:
     return {"onnx": out / "cells" / f"{key}.onnx", "logits": out / "cells" / f"{key}.npy"}
 
@@ -252,7 +290,7 @@ def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
     has_groups = len(set(folds[0].test.groups)) <= FEW_GROUPS * len(folds[0].test)
     per_group = _per_group(task, scored) if has_groups else []
     worst = [v for _, v in per_group[: max(1, round(len(per_group) / 10))]]
-    return RowResult(
+    result = RowResult(
         name=row.name,
         note=row.note,
         steps=tuple(p.name for p in study.steps_of(row)),
@@ -268,12 +306,17 @@ def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
         worst_decile=float(np.mean(worst)) if worst else None,
         tables=saved["tables"],
     )
+    return _with_personal(result, row, task, by_name, place, len(runs[0]))
 
 
 def _run_of(cells: Sequence[Cell], folds: dict[str, Fold], place: Place) -> tuple[np.ndarray, Examples]:
     """Logits and test examples of all folds of one run, one after another."""
-    tests = [folds[c.fold].test for c in cells]
-    logits = np.concatenate([np.load(_files(place.out, c.key)["logits"]) for c in cells])
+    logits = [np.load(_files(place.out, c.key)["logits"]) for c in cells]
+    return _joined(logits, [folds[c.fold].test for c in cells])
+
+
+def _joined(parts: Sequence[np.ndarray], tests: Sequence[Examples]) -> tuple[np.ndarray, Examples]:
+    logits = np.concatenate(parts)
     soft = None if tests[0].soft is None else np.concatenate([t.soft for t in tests if t.soft is not None])
     values = None if tests[0].values is None else np.concatenate([t.values for t in tests if t.values is not None])
     return logits, Examples(
@@ -309,8 +352,6 @@ def _shape(study: Study, place: Place) -> tuple[int, ...]:
 
 
 def _with_latency(row: RowResult, us: float) -> RowResult:
-    from dataclasses import replace
-
     return replace(row, latency_us=round(us, 2))
 
 

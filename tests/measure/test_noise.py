@@ -97,7 +97,7 @@ def test_the_table_names_each_test_once_and_shows_percent() -> None:
     ]
     found = Stress(schema=1, bundle="b-1", noise="em", seed=3, lines=tuple(lines))
     text = found.to_text()
-    assert text.count("A, noisy stretches only") == 1
+    assert text.count("A, noisy stretches only (only 3 records: the interval is too narrow)") == 1
     assert text.count("50.00 [25.0, 75.0]") == 4 * len(lines)
     assert [x.split()[0] for x in text.splitlines()[4:6]] == ["clean", "6"]
     assert json.loads(found.to_json())["lines"][1]["snr_db"] == 6.0
