@@ -79,17 +79,17 @@ def test_a_coverage_of_nothing_is_refused() -> None:
 
 def test_the_spectral_peak_is_that_of_scipy_s_periodogram() -> None:
     rng = np.random.default_rng(1)
-    t = np.arange(400) / 25.0
+    t = np.arange(1600) / 25.0
     # A strong slow wave outside the band, which leaks into it without a taper.
     x = (
-        0.5 * rng.standard_normal((5, 1, 400))
+        0.5 * rng.standard_normal((5, 1, 1600))
         + np.sin(2 * np.pi * 20.0 / 60 * t)
         + 8 * np.sin(2 * np.pi * 2.0 / 60 * t)
     )
     x = x.astype(np.float32)
     found = spectral_peak(x, 25.0, 6.0, 40.0)
     for row, rate in zip(x[:, 0].astype(np.float64), found, strict=True):
-        tapered = signal.detrend(row) * signal.windows.hann(400)
+        tapered = signal.detrend(row) * signal.windows.hann(1600)
         f, power = signal.periodogram(tapered, 25.0, nfft=15000, detrend=False)
         inside = (f * 60 >= 6.0 - 1e-9) & (f * 60 <= 40.0 + 1e-9)
         assert rate == pytest.approx(60 * f[inside][power[inside].argmax()])

@@ -122,6 +122,12 @@ def test_parts_hold_whole_groups_and_differ_by_less_than_the_largest() -> None:
     assert parts == balanced_parts(groups[::-1], 5, seed=1)
 
 
+def test_a_group_as_large_as_the_rest_fills_a_part_alone() -> None:
+    groups = np.repeat(["large", *(f"g{i}" for i in range(20))], [200] + 20 * [10])
+    parts = balanced_parts(groups, 5, seed=0)
+    assert np.bincount(sorted(parts.values())).tolist() == [1, 5, 5, 5, 5]
+
+
 def test_copies_are_trained_on_and_never_judged_by() -> None:
     records = [stay(10.0 + i, subject=f"p{i}", seed=i) for i in range(10)]
     folds = divided(PLAN, records, agreed_rate)
