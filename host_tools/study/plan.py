@@ -85,7 +85,7 @@ class Study:
     folds: tuple[str, ...] = ()
     pairing: Literal["every", "one-to-one", "by-repeat"] = "every"
     options: dict[str, object] = field(default_factory=dict)
-    teacher: TeacherPart | None = field(default_factory=TeacherPart)
+    teacher: TeacherPart | None = None
     row: tuple[Row, ...]
     claim: tuple[Claim, ...] = ()
     note: str = ""
@@ -100,6 +100,8 @@ class Study:
         for i, row in enumerate(self.row):
             if row.after and row.after not in names[:i]:
                 raise SettingsError(f"row {row.name!r} goes on after {row.after!r}; a row above it wanted")
+            if row.network == "teacher" and not row.after and not row.steps and self.teacher is None:
+                raise SettingsError(f"row {row.name!r} is the teachers; there is no [teacher] table")
         for claim in self.claim:
             for name in (claim.row, *([claim.against] if claim.against else [])):
                 if name not in names:

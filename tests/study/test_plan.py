@@ -46,6 +46,7 @@ WRONG = {
     ),
     "two rows of a name": (ROW + "[[row]]\nname = 'a'", "with different names wanted"),
     "after nobody": (ROW + "[[row]]\nname = 'b'\nafter = 'c'", "goes on after 'c'; a row above it wanted"),
+    "teachers that are not there": (HEAD + "[[row]]\nname = 'a'\nnetwork = 'teacher'", "there is no [teacher] table"),
     "claim about nobody": (ROW + "[[claim]]\ntitle = 'x'\nrow = 'z'\nfigure = 'accuracy'", "speaks of row 'z'"),
     "no TOML": ("schema = = 1", "not TOML"),
 }

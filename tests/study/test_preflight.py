@@ -12,15 +12,15 @@ from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.export.plain import export_plain
-from host_tools.study.plan import Row, Study
+from host_tools.study.plan import Row, Study, TeacherPart
 from host_tools.study.preflight import preflight
 from host_tools.tasks.task import Examples, Fold, check_folds
 from tests.toy_task import SAMPLES, WaveNet, Waves
 
 
 def study(*steps: dict[str, object], teacher: bool = True) -> Study:
-    part = {} if teacher else {"teacher": None}
-    return Study(schema=1, name="x", title="x", task="x", row=(Row(name="a", steps=steps),), **part)  # type: ignore[arg-type]
+    part = TeacherPart() if teacher else None
+    return Study(schema=1, name="x", title="x", task="x", row=(Row(name="a", steps=steps),), teacher=part)
 
 
 @pytest.fixture(scope="module")
