@@ -49,6 +49,12 @@ class Place:
     root: Path | None
     out: Path
 
+    def of(self, options: str) -> Path:
+        """The folder of rows with these task options: they may make other networks of the same examples."""
+        if options == "{}":
+            return self.out
+        return self.out / f"options-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -196,7 +202,7 @@ def _do(job: Job) -> Found:
     """Make a teacher, or all rows of a fold and seed."""
     task, folds = _task(job.study.task, job.options, job.place.root)
     fold = folds[job.fold]
-    chains = Chains(task, fold, module_of(job.study.task), job.place.out / "models")
+    chains = Chains(task, fold, module_of(job.study.task), job.place.of(job.options) / "models")
     if not job.rows:
         _teacher(job.study, chains, job.seed)
         return {}
@@ -221,13 +227,15 @@ def _teacher(study: Study, chains: Chains, seed: int) -> Link:
 
 def _cell(job: Job, task: Task, fold: Fold, link: Link) -> Cell:
     """Score a model on the fold's test examples, as the ONNX file that would be shipped."""
-    place = _files(job.place.out, link.key)
-    if not place["onnx"].exists() or not place["logits"].exists():
+    place = cell_files(job.place.of(job.options), link.key)
+    tested = hashlib.sha256(np.ascontiguousarray(fold.test.inputs).tobytes()).hexdigest()
+    if not place["tested"].exists() or place["tested"].read_text() != tested:
         place["onnx"].parent.mkdir(parents=True, exist_ok=True)
         c = link.candidate
         graph = c.graph or export_plain(c.network, fold.test.inputs.shape[1:])
         np.save(place["logits"], graph_logits(graph, fold.test.inputs))
         place["onnx"].write_bytes(graph.SerializeToString())
+        place["tested"].write_text(tested)
     logits = np.load(place["logits"])
     figures = {k: float(v) if np.isfinite(v) else None for k, v in task.score(logits, fold.test).items()}
     return Cell(
@@ -242,7 +250,7 @@ def _cell(job: Job, task: Task, fold: Fold, link: Link) -> Cell:
 
 def _personal_cell(job: Job, row: Row, how: Personal, fold: Fold, link: Link) -> None:
     """Keep what personal last layers say about the fold's test examples."""
-    place = _personal_file(job.place.out, link.key, how)
+    place = _personal_file(job.place.of(job.options), link.key, how)
     if not place.exists():
         found = compare(how, row.name, [p.name for p in job.study.steps_of(row)], link, fold.test)
         draft = place.with_suffix(f".{os.getpid()}.npz")
@@ -250,19 +258,19 @@ def _personal_cell(job: Job, row: Row, how: Personal, fold: Fold, link: Link) ->
         os.replace(draft, place)
 
 
-def _personal_file(out: Path, key: str, how: Personal) -> Path:
+def _personal_file(home: Path, key: str, how: Personal) -> Path:
     text = f"{how!r} {source_digest('host_tools.study.personal')}"
-    return out / "cells" / f"{key}-personal-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
+    return home / "cells" / f"{key}-personal-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npz"
 
 
-def _with_personal(result: RowResult, row: Row, task: Task, folds: dict[str, Fold], place: Place, n: int) -> RowResult:
+def _with_personal(result: RowResult, row: Row, task: Task, folds: dict[str, Fold], home: Path, n: int) -> RowResult:
     """The row with the table of its personal layers and their gain; the cells of a run are `n` after each other."""
     if row.personal is None:
         return result
     runs = []
     for start in range(0, len(result.cells), n):
         cells = result.cells[start : start + n]
-        kept = [np.load(_personal_file(place.out, c.key, row.personal)) for c in cells]
+        kept = [np.load(_personal_file(home, c.key, row.personal)) for c in cells]
         tests = [folds[c.fold].test.take(k["index"]) for c, k in zip(cells, kept, strict=True)]
         runs.append(_joined([k["logits"] for k in kept], tests))
     n_groups = len(set().union(*(folds[c.fold].test.groups.tolist() for c in result.cells)))
@@ -270,22 +278,32 @@ def _with_personal(result: RowResult, row: Row, task: Task, folds: dict[str, Fol
     return replace(result, tables=(*result.tables, table), figures={**result.figures, GAIN: gain})
 
 
-def _files(out: Path, key: str) -> dict[str, Path]:
-    return {"onnx": out / "cells" / f"{key}.onnx", "logits": out / "cells" / f"{key}.npy"}
+def cell_files(home: Path, key: str) -> dict[str, Path]:
+    """What is kept of a cell in the folder of its options: graph, logits of the test examples and their hash, model."""
+    cells = home / "cells"
+    return {
+        "onnx": cells / f"{key}.onnx",
+        "logits": cells / f"{key}.npy",
+        "tested": cells / f"{key}.tested",
+        "model": home / "models" / f"{key}.pt",
+    }
 
 
 def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
     """Gather a row's cells in the order of seeds and folds."""
-    task, folds = _task(study.task, _key(study.options_of(row)), place.root)
+    options = _key(study.options_of(row))
+    task, folds = _task(study.task, options, place.root)
+    home = place.of(options)
     by_name = {f.name: f for f in folds}
     order = {f.name: i for i, f in enumerate(folds)}
     cells.sort(key=lambda c: (study.seeds.index(c.seed), order[c.fold]))
     runs = [cells] if study.pairing == "one-to-one" else [[c for c in cells if c.seed == s] for s in study.seeds]
-    scored = [_run_of(run, by_name, place) for run in runs]
+    scored = [_run_of(run, by_name, home) for run in runs]
     first = cells[0]
-    graph = onnx.load(_files(place.out, first.key)["onnx"])
+    kept = cell_files(home, first.key)
+    graph = onnx.load(kept["onnx"])
     content = graph.SerializeToString()
-    saved = torch.load(place.out / "models" / f"{first.key}.pt", weights_only=False)
+    saved = torch.load(kept["model"], weights_only=False)
     shape = folds[0].train.inputs.shape[1:]
     has_groups = len(set(folds[0].test.groups)) <= FEW_GROUPS * len(folds[0].test)
     per_group = _per_group(task, scored) if has_groups else []
@@ -306,12 +324,12 @@ def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
         worst_decile=float(np.mean(worst)) if worst else None,
         tables=saved["tables"],
     )
-    return _with_personal(result, row, task, by_name, place, len(runs[0]))
+    return _with_personal(result, row, task, by_name, home, len(runs[0]))
 
 
-def _run_of(cells: Sequence[Cell], folds: dict[str, Fold], place: Place) -> tuple[np.ndarray, Examples]:
+def _run_of(cells: Sequence[Cell], folds: dict[str, Fold], home: Path) -> tuple[np.ndarray, Examples]:
     """Logits and test examples of all folds of one run, one after another."""
-    logits = [np.load(_files(place.out, c.key)["logits"]) for c in cells]
+    logits = [np.load(cell_files(home, c.key)["logits"]) for c in cells]
     return _joined(logits, [folds[c.fold].test for c in cells])
 
 
@@ -341,14 +359,13 @@ def _per_group(task: Task, runs: Sequence[tuple[np.ndarray, Examples]]) -> list[
 
 
 def _graphs(study: Study, place: Place, rows: Sequence[RowResult]) -> dict[str, onnx.ModelProto]:
-    return {r.name: onnx.load(_files(place.out, r.cells[0].key)["onnx"]) for r in rows}
+    homes = {row.name: place.of(_key(study.options_of(row))) for row in study.row}
+    return {r.name: onnx.load(cell_files(homes[r.name], r.cells[0].key)["onnx"]) for r in rows}
 
 
 def _shape(study: Study, place: Place) -> tuple[int, ...]:
-    shape: tuple[int, ...] = _task(study.task, _key(study.options_of(study.row[0])), place.root)[1][
-        0
-    ].train.inputs.shape
-    return shape[1:]
+    _, folds = _task(study.task, _key(study.options_of(study.row[0])), place.root)
+    return folds[0].train.inputs.shape[1:]
 
 
 def _with_latency(row: RowResult, us: float) -> RowResult:

@@ -46,6 +46,11 @@ name = "noisier"
 options = {{ noise = 3.0 }}
 steps = [{{ do = "train", fit = {{ epochs = 12 }} }}]
 
+[[row]]
+name = "narrower"
+options = {{ width = 4 }}
+steps = [{{ do = "train", fit = {{ epochs = 12 }} }}]
+
 [[claim]]
 title = "student finds the waves"
 row = "student"
@@ -104,8 +109,8 @@ def run(study: Study, folder: Path) -> StudyResult:
     ticks: list[tuple[int, int]] = []
     place = Place(root=None, out=folder / "out")
     result = run_study(study, place, jobs=1, command="test", tick=lambda d, n, t: ticks.append((d, n)))
-    # 2 options x 2 folds x 2 teachers, and 2 options x 2 folds x 2 seeds of rows
-    assert ticks == [(i + 1, 16) for i in range(16)]
+    # 3 options x 2 folds x 2 teachers, and 3 options x 2 folds x 2 seeds of rows
+    assert ticks == [(i + 1, 24) for i in range(24)]
     return result
 
 
@@ -133,6 +138,12 @@ def test_the_pooled_figure_is_the_mean_over_equal_folds(result: StudyResult) -> 
     assert student.worst_decile == pytest.approx((student.per_group[0][1] + student.per_group[1][1]) / 2)
 
 
+def test_options_that_change_only_the_network_make_another_row(result: StudyResult) -> None:
+    student, narrower = result.rows[1], result.rows[4]
+    assert narrower.parameters == 4 * 14 + 8 + 4 * 4 * 5 + 4 + 15
+    assert [c.figures for c in narrower.cells] != [c.figures for c in student.cells]
+
+
 def test_a_refused_step_leaves_the_row_with_the_model_before(result: StudyResult) -> None:
     student, overtrained = result.rows[1], result.rows[2]
     refused = [(a, b) for a, b in zip(student.cells, overtrained.cells, strict=True) if b.refused]
@@ -157,9 +168,9 @@ def test_the_table_says_what_was_claimed(result: StudyResult) -> None:
 
 
 def test_finished_cells_are_not_trained_again(study: Study, folder: Path, result: StudyResult) -> None:
-    kept = {p: p.stat().st_mtime_ns for p in (folder / "out" / "models").iterdir()}
+    kept = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.pt")}
     again = run(study, folder)
-    assert {p: p.stat().st_mtime_ns for p in (folder / "out" / "models").iterdir()} == kept
+    assert {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.pt")} == kept
     assert [r.cells for r in again.rows] == [r.cells for r in result.rows]
     assert [r.figures for r in again.rows] == [r.figures for r in result.rows]
 
