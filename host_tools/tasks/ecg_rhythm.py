@@ -39,8 +39,8 @@ class EcgRhythm:
     data = "7,028 of the 8,528 public training recordings, labels v3; no patients' names, so folds are by recording"
     classes = ("N", "A", "O", "noise")
     metric = Metric(key="f1_nao", title="mean F1 of N, A, O", unit="%")
-    teacher_fit = Fit(epochs=25, batch=64, learning_rate=3e-3, weight_decay=5e-2, mean_decay=0.99)
-    student_fit = Fit(epochs=40, batch=64, learning_rate=6e-3, weight_decay=2e-2, mean_decay=0.99)
+    teacher_fit = Fit(epochs=18, batch=64, learning_rate=3e-3, weight_decay=5e-2, mean_decay=0.99)
+    student_fit = Fit(epochs=25, batch=64, learning_rate=6e-3, weight_decay=2e-2, mean_decay=0.99)
 
     def folds(self, root: Path | None) -> Sequence[Fold]:
         """Five folds; an eighth of each training part is for validation."""

@@ -136,9 +136,10 @@ def test_what_comes_later_changes_no_earlier_example(signal: tuple[np.ndarray, n
 
 
 def test_a_beat_at_the_very_edge_has_a_whole_window() -> None:
-    made = beat_windows(np.ones(300, np.float32), np.array([0.0, 100.0, 299.0]))
+    """The signal goes on with its last value; a flat one counts as 0.1 mV high, so that 0.2 mV are 2."""
+    made = beat_windows(np.full(300, 0.2, np.float32), np.array([0.0, 100.0, 299.0]))
     assert made.shape == (3, SIGNALS + 1, WINDOW)
-    assert np.isfinite(made).all()
+    np.testing.assert_allclose(made[:, 0], 2.0, rtol=1e-6)
 
 
 # Records and folds.
@@ -161,8 +162,8 @@ def test_training_has_copies_with_more_premature_beats_and_fewer_normal_ones() -
     parts = ecg_beats_oracle._training(record, 0)
     assert len(parts) == 1 + len(ecg_beats_oracle.COPIES)
     counts = [np.bincount(p.labels, minlength=4) for p in parts]
-    assert (counts[0][1:] == plain[1:]).all()
-    assert all(c[0] < 0.7 * plain[0] for c in counts)
+    assert (counts[0] == plain).all()
+    assert all(c[0] < 0.7 * plain[0] for c in counts[1:])
     assert all(c[2] == plain[2] for c in counts)
     assert sum(c[1] for c in counts[1:]) > 2 * plain[1]
 
@@ -239,7 +240,7 @@ def test_the_exported_student_says_what_torch_says() -> None:
     np.testing.assert_allclose(graph_logits(graph, x), network_logits(network, x), atol=1e-4)
 
 
-def test_the_student_is_small_enough_for_its_file_and_the_teacher_many_times_larger() -> None:
+def test_the_student_is_small_enough_for_its_file_and_the_teacher_larger() -> None:
     student, teacher = (sum(p.numel() for p in BeatWindowNet(s).parameters()) for s in (STUDENT, TEACHER))
     assert student < 9_000
-    assert teacher > 10 * student
+    assert teacher > 3 * student
