@@ -1,4 +1,4 @@
-"""The host's command line: demo, run, data, deploy, rollback, status, bench, report."""
+"""The host's command line: demo, run, data, deploy, rollback, status, bench, study, pack, report."""
 
 from __future__ import annotations
 
@@ -180,6 +180,23 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, help="folder for models, cells and report (default: runs/studies/NAME)")
     study.add_argument("--jobs", type=_count, help="processes side by side (default: one per CPU)")
     study.add_argument("--publish", type=Path, metavar="DIR", help="also write NAME.md, NAME.html and NAME.json there")
+
+    pack = _command(
+        commands,
+        "pack",
+        _pack,
+        "pack a model of a finished study as a bundle with a model card",
+        'vitaledge pack ecg-rhythm "distilled, INT8" --to deploy/bundles/ecg-rhythm',
+        "vitaledge pack mine.toml student --out runs/mine --fold 2 --seed 2 --to bundle",
+    )
+    pack.add_argument("study", help="TOML file, or the name of a study that comes with vitaledge")
+    pack.add_argument("row", help="a line of the study's table, by its name")
+    pack.add_argument(
+        "--to", type=Path, required=True, metavar="FOLDER", help="the bundle; one that is there is replaced"
+    )
+    pack.add_argument("--out", type=Path, help="folder of the study's models and report (default: runs/studies/NAME)")
+    pack.add_argument("--fold", help="by name (default: that of the row's first model)")
+    pack.add_argument("--seed", type=int, help="default: that of the row's first model")
 
     report = _command(
         commands,
@@ -403,6 +420,21 @@ def _study(options: argparse.Namespace) -> int:
     files = write_reports(result, place.out, options.publish)
     text = "\n".join(f"{c['verdict']:12} {c['title']}" for c in verdicts(result))
     _say(options, {"files": [str(f) for f in files], "claims": verdicts(result)}, f"{text}\nreport  {files[1]}")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from edge_runtime.engine.onnx import OnnxEngine
+    from host_tools.study.pack_row import Choice, pack_row
+    from host_tools.study.plan import load_study
+
+    study = load_study(options.study)
+    out = options.out or Path("runs") / "studies" / study.name
+    choice = Choice(row=options.row, fold=options.fold, seed=options.seed)
+    done = pack_row(study, out, choice, options.to, OnnxEngine())
+    for warning in done.warnings:
+        sys.stderr.write(f"vitaledge: warning: {warning}\n")
+    _say(options, done.to_json(), done.to_text())
     return 0
 
 

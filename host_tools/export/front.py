@@ -51,5 +51,8 @@ def with_front(front: nn.Module, graph: onnx.ModelProto, shape: tuple[int, ...])
     constants = {i.name for i in second.graph.initializer}
     given = next(i.name for i in second.graph.input if i.name not in constants)
     merged = onnx.compose.merge_models(first, second, io_map=[(first.graph.output[0].name, given)])
+    named = {o.domain: o.version for o in merged.opset_import}  # merging names a domain of both twice
+    del merged.opset_import[:]
+    merged.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in named.items())
     onnx.checker.check_model(merged)
     return merged
