@@ -24,7 +24,7 @@ FIND_PYTHON = for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit 0; } || true; \
 	done; echo "no Python 3.11 or newer found; on Debian 12: apt-get install python3 python3-venv" >&2; exit 1
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench studies clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,9 @@ check: .venv/.stamp ## formatting, lint, types
 bench: .venv/.stamp ## run the benchmarks
 	mkdir -p benchmarks/out
 	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/out/step.json --benchmark-columns=min,median,max,rounds
+
+studies: .venv/.stamp ## run every study and publish its tables in docs/results: hours; goes on where it stopped
+	for study in $$($(BIN)/vitaledge study list); do $(BIN)/vitaledge study "$$study" --publish docs/results; done
 
 clean: ## remove caches and build outputs; .venv and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
