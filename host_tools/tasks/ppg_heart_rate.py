@@ -1,7 +1,8 @@
 """Task `ppg-heart-rate`: beats per minute from 16 s of pulse wave (BIDMC).
 
 Protocol: 5 folds of patients, each fold's validation patients among its training patients. The reference is the mean of
-the monitor's ECG heart rate over the window, which the monitor itself has averaged and shows late.
+the monitor's ECG heart rate over the window, which the monitor itself has averaged and shows late: against the rates of
+5 s later, networks were a sixth nearer on validation patients. That delay is part of the error that is reported.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PLAN = WindowPlan(
     centres=tuple(np.arange(40.0, 160.5, 1.0).tolist()),
     sigma=1.5,
     reach=4,
-    refuse_below=0.5,
+    refuse_below=0.95,
 )
 
 

@@ -34,7 +34,7 @@ PLAN = WindowPlan(
     centres=tuple(np.arange(4.0, 40.25, 0.5).tolist()),
     sigma=0.75,
     reach=3,
-    refuse_below=0.5,
+    refuse_below=0.75,
 )
 
 
