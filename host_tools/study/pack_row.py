@@ -22,6 +22,7 @@ from host_tools.study.personal import GAIN
 from host_tools.study.plan import Row, Study
 from host_tools.study.result import Cell, RowResult, StudyResult, from_json
 from host_tools.study.row_card import ShippedCell, row_card
+from host_tools.study.run import Place, cell_files, options_key
 from host_tools.tasks.known import open_task
 from host_tools.tasks.shipping import shipping_of
 
@@ -88,7 +89,8 @@ def pack_row(study: Study, out: Path, choice: Choice, destination: Path, engine:
     cell = _chosen(row, choice)
     if destination.exists() and not (destination / MANIFEST).is_file():
         raise SettingsError(f"{destination}: is there, and is no bundle; a new folder or a bundle to replace wanted")
-    graph, network, is_torch = _model(out, study, cell)
+    home = Place(root=None, out=out).of(options_key(study.options_of(planned)))
+    graph, network, is_torch = _model(home, study, cell)
     shape = tuple(d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim[1:])
     if shipping.front is not None:
         graph = with_front(shipping.front, graph, shape)
@@ -171,15 +173,15 @@ def _chosen(row: RowResult, choice: Choice) -> Cell:
     raise SettingsError(f"row {row.name!r}: no model of {wanted}; there are {there}")
 
 
-def _model(out: Path, study: Study, cell: Cell) -> tuple[onnx.ModelProto, nn.Module, bool]:
+def _model(home: Path, study: Study, cell: Cell) -> tuple[onnx.ModelProto, nn.Module, bool]:
     """The file that was scored, the network behind it, and whether that file is an export of just this network."""
-    file, kept = out / "cells" / f"{cell.key}.onnx", out / "models" / f"{cell.key}.pt"
-    for place in (file, kept):
+    kept = cell_files(home, cell.key)
+    for place in (kept["onnx"], kept["model"]):
         if not place.is_file():
             raise SettingsError(f"{place}: no such file; `vitaledge study {study.name}` makes it again")
     # Written by this program for itself: networks whose layers were pruned are kept as objects, not as weights.
-    content = torch.load(kept, weights_only=False)
-    return onnx.load(file), content["network"].eval(), content["graph"] is None
+    content = torch.load(kept["model"], weights_only=False)
+    return onnx.load(kept["onnx"]), content["network"].eval(), content["graph"] is None
 
 
 def _whole(front: nn.Module | None, network: nn.Module) -> nn.Module:

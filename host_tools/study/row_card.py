@@ -38,11 +38,14 @@ def row_card(result: StudyResult, chosen: ShippedCell, shipping: Shipping) -> st
     row, cell = chosen.row, chosen.cell
     this = f"fold {cell.fold}, seed {cell.seed}"
     groups = f"{row.figures[result.metric.key].n} {shipping.group}s"
+    if result.pairing == "by-repeat":
+        groups += ", of which each repeat drew others, so that they are too narrow"
+    n_folds, n_seeds = len({c.fold for c in row.cells}), len({c.seed for c in row.cells})
     about = (
-        f"Figures with an interval are of all {len(row.cells)} models of the row together ({len(result.folds)} folds, "
-        f"{len({c.seed for c in row.cells})} seeds), each on the test part of its fold, which it never saw; intervals "
-        f"by resampling {groups}. The model in this bundle is one of them, that of {this}: its own figures, on the "
-        "test part of its fold alone, stand in the notes and depend on who happens to be in that part."
+        f"Figures with an interval are of all {len(row.cells)} models of the row together ({n_folds} folds, {n_seeds} "
+        f"seeds), each on the test part of its fold, which it never saw; intervals by resampling "
+        f"{groups}. The model in this bundle is one of them, that of {this}: its own figures, on the test "
+        "part of its fold alone, stand in the notes and depend on who happens to be in that part."
     )
     return write_card(
         title=f"{result.task}: {row.name}",

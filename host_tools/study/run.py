@@ -118,11 +118,12 @@ def _by_options(study: Study) -> dict[str, list[str]]:
     """Row names by the task options they need, as JSON."""
     groups: dict[str, list[str]] = {}
     for row in study.row:
-        groups.setdefault(_key(study.options_of(row)), []).append(row.name)
+        groups.setdefault(options_key(study.options_of(row)), []).append(row.name)
     return groups
 
 
-def _key(options: Options) -> str:
+def options_key(options: Options) -> str:
+    """A task's options as `Place.of` takes them: JSON, sorted."""
     return json.dumps(options, sort_keys=True)
 
 
@@ -291,7 +292,7 @@ def cell_files(home: Path, key: str) -> dict[str, Path]:
 
 def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
     """Gather a row's cells in the order of seeds and folds."""
-    options = _key(study.options_of(row))
+    options = options_key(study.options_of(row))
     task, folds = _task(study.task, options, place.root)
     home = place.of(options)
     by_name = {f.name: f for f in folds}
@@ -359,12 +360,12 @@ def _per_group(task: Task, runs: Sequence[tuple[np.ndarray, Examples]]) -> list[
 
 
 def _graphs(study: Study, place: Place, rows: Sequence[RowResult]) -> dict[str, onnx.ModelProto]:
-    homes = {row.name: place.of(_key(study.options_of(row))) for row in study.row}
+    homes = {row.name: place.of(options_key(study.options_of(row))) for row in study.row}
     return {r.name: onnx.load(cell_files(homes[r.name], r.cells[0].key)["onnx"]) for r in rows}
 
 
 def _shape(study: Study, place: Place) -> tuple[int, ...]:
-    _, folds = _task(study.task, _key(study.options_of(study.row[0])), place.root)
+    _, folds = _task(study.task, options_key(study.options_of(study.row[0])), place.root)
     return folds[0].train.inputs.shape[1:]
 
 

@@ -151,7 +151,7 @@ def respiration() -> Shipping:
 
 
 def heart_rate() -> Shipping:
-    """Beats a minute from 8 s of pulse wave."""
+    """Beats a minute from 16 s of pulse wave."""
     plan = ppg_heart_rate.PLAN
     return Shipping(
         description=_rate("ppg-heart-rate", "heart_rate", plan),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,7 @@ title = "Waves"
 task = "{Path(__file__)}:ShippedWaves"
 seeds = [0, 1]
 pairing = "one-to-one"
+options = {{ noise = 0.9 }}
 teacher = {{ seeds = [0], steps = [{{ do = "train", fit = {{ epochs = 1 }} }}] }}
 
 [[row]]
@@ -131,6 +133,12 @@ def packed(study: Study, folder: Path, result: StudyResult) -> dict[str, PackedR
     }
 
 
+def home(folder: Path) -> Path:
+    """Where models of a study with options lie."""
+    (found,) = (folder / "out").glob("options-*")
+    return found
+
+
 def card(done: PackedRow) -> str:
     return (done.packed.bundle.path / "MODEL_CARD.md").read_text()
 
@@ -158,8 +166,8 @@ def test_the_device_says_of_the_test_examples_what_the_study_scored(
     assert edge_main(["check", bundle]) == 0
     assert "golden vectors passed" in capsys.readouterr().out
     cell = next(r for r in result.rows if r.name == row).cells[0]
-    logits = np.load(folder / "out" / "cells" / f"{cell.key}.npy").astype(np.float64)
-    examples = Waves().folds(None)[0].test.inputs
+    logits = np.load(home(folder) / "cells" / f"{cell.key}.npy").astype(np.float64)
+    examples = Waves(noise=0.9).folds(None)[0].test.inputs
     np.save(tmp_path / "x.npy", examples.transpose(0, 2, 1).reshape(-1, 2))
     assert edge_main(["replay", bundle, f"npy:{tmp_path}/x.npy?rate_hz=32&columns=all&unit=V", "--json"]) == 0
     *lines, _ = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
@@ -301,16 +309,16 @@ def test_a_task_that_does_not_say_how_it_is_shipped_is_refused_by_name() -> None
 
 
 def test_the_command_packs_the_fold_that_is_asked_for_and_replaces_a_bundle(
-    folder: Path, result: StudyResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    packed: dict[str, PackedRow], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["pack", str(folder / "waves.toml"), "INT8", "--out", str(folder / "out"), "--to", str(tmp_path / "b")]
-    assert main(command) == 0
-    assert "row 'INT8', fold 0, seed 0" in capsys.readouterr().out
+    shutil.copytree(packed["INT8"].packed.bundle.path, tmp_path / "b")
     assert main([*command, "--fold", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["fold"], said["seed"], said["warnings"]) == ("1", 1, [])
     assert said["bytes"] == sum(f.stat().st_size for f in (tmp_path / "b").iterdir())
     assert "that of fold 1, seed 1" in (tmp_path / "b" / "MODEL_CARD.md").read_text()
+    assert packed["INT8"].to_text().endswith(f"agree on 4 windows; {packed['INT8'].n_bytes / 1e3:.1f} kB")
     assert main([*command[:2], "nothing", *command[3:]]) == 1
     assert "no row 'nothing'" in capsys.readouterr().err
 
