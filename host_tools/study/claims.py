@@ -51,7 +51,10 @@ def _find(
         sign = -1.0 if claim.figure == "gain" else 1.0
         lost: dict[int, list[float]] = {}
         for a, b in zip(row.cells, other.cells, strict=True):
-            points = metric.points_lost(b.figures[metric.key] or 0.0, a.figures[metric.key] or 0.0)
+            before, after = b.figures[metric.key], a.figures[metric.key]
+            if before is None or after is None:
+                return Estimate(value=None)  # a cell without the metric leaves the comparison open
+            points = metric.points_lost(before, after)
             lost.setdefault(a.seed, []).append(sign * points)
         if study.pairing == "one-to-one" or len(lost) == 1:
             return paired([x for points in lost.values() for x in points], share)

@@ -82,13 +82,18 @@ class ClaimResult:
         """goal met, floor met, missed, or reported where nothing was asked for."""
         if self.found.value is None:
             return "not measured"
-        # Of a gain the lower end of the interval must do; every other figure counts by itself.
-        value = self.found.low if self.figure == "gain" and self.found.low is not None else self.found.value
-        for limit, words in ((self.goal, "goal met"), (self.floor, "floor met")):
-            reached = self.found.value if words == "goal met" else value
-            if limit is not None and (reached <= limit if self.at_most else reached >= limit):
-                return words
-        return "reported" if self.floor is None and self.goal is None else "missed"
+        # Of a gain the lower end of the interval must do for the floor; every other figure counts by itself.
+        sure = self.found.low if self.figure == "gain" and self.found.low is not None else self.found.value
+        if self.floor is None and self.goal is None:
+            return "reported"
+        if not (self.floor is None or self._reaches(sure, self.floor)):
+            return "missed"
+        if self.goal is not None and self._reaches(self.found.value, self.goal):
+            return "goal met"
+        return "missed" if self.floor is None else "floor met"
+
+    def _reaches(self, value: float, limit: float) -> bool:
+        return value <= limit if self.at_most else value >= limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick
         classes=task.classes,
         study_sha256=hashlib.sha256(repr(study).encode()).hexdigest(),
         seeds=study.seeds,
-        folds=tuple(f.name for f in folds),
+        folds=tuple(f.name for f in folds if not study.folds or f.name in study.folds),
         pairing=study.pairing,
         command=command,
         commit=_commit(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,21 +46,37 @@ def pooled(
     drawn as examples. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     whole = _mean([score(logits, examples) for logits, examples in runs])
-    names, of = np.unique(runs[0][1].groups, return_inverse=True)
-    order = np.argsort(of, kind="stable")
-    bounds = np.searchsorted(of[order], np.arange(len(names) + 1))
+    names = np.unique(runs[0][1].groups)
+    where = [_places(names, examples.groups) for _, examples in runs]  # runs may hold the same groups in another order
     rng = np.random.default_rng(seed)
     drawn: list[dict[str, float]] = []
     for _ in range(resamples if len(names) > 1 else 0):
         groups = rng.integers(len(names), size=len(names))
-        index = np.concatenate([order[bounds[g] : bounds[g + 1]] for g in groups])
-        drawn.append(_mean([score(logits[index], examples.take(index)) for logits, examples in runs]))
+        drawn.append(
+            _mean([_scored(score, run, [places[g] for g in groups]) for run, places in zip(runs, where, strict=True)])
+        )
     found = {}
     for key, value in whole.items():
         values = np.array([d[key] for d in drawn if math.isfinite(d.get(key, math.nan))])
         low, high = np.percentile(values, [2.5, 97.5]).tolist() if len(values) else (None, None)
         found[key] = Estimate(value=value if math.isfinite(value) else None, low=low, high=high, n=len(names))
     return found
+
+
+def _places(names: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """Where the examples of each of the sorted `names` are."""
+    order = np.argsort(groups, kind="stable")
+    bounds = [*np.searchsorted(groups[order], names), len(groups)]
+    return [order[a:b] for a, b in pairwise(bounds)]
+
+
+def _scored(
+    score: Callable[[np.ndarray, Examples], Mapping[str, float]],
+    run: tuple[np.ndarray, Examples],
+    places: Sequence[np.ndarray],
+) -> Mapping[str, float]:
+    index = np.concatenate(places)
+    return score(run[0][index], run[1].take(index))
 
 
 def _mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

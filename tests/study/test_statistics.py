@@ -67,6 +67,16 @@ def test_several_seeds_are_averaged_on_the_same_resamples() -> None:
     assert (both.value, both.low, both.high) == pytest.approx((0.0, 0.0, 0.0))
 
 
+def test_runs_may_hold_the_same_groups_in_another_order() -> None:
+    """The same examples shuffled are the same run: the interval must be that of one run."""
+    values = np.random.default_rng(1).standard_normal(40)
+    plain = examples(20, 2)
+    order = np.random.default_rng(2).permutation(40)
+    one = pooled(mean, [(values[:, None], plain)])["mean"]
+    both = pooled(mean, [(values[:, None], plain), (values[order][:, None], plain.take(order))])["mean"]
+    assert (both.value, both.low, both.high) == pytest.approx((one.value, one.low, one.high))
+
+
 def test_a_figure_that_is_no_number_is_none() -> None:
     found = pooled(lambda logits, of: {"x": math.nan}, [(np.zeros((4, 1)), examples(2, 2))])["x"]
     assert (found.value, found.low) == (None, None)
