@@ -40,7 +40,7 @@ def beat_windows(x: Float32Array, beats: np.ndarray) -> Float32Array:
     """
     rhythm = rhythm_features(beats / RATE_HZ, LOOK_AHEAD_S)
     padded = np.pad(x, (BEFORE, AFTER), mode="edge")
-    at = np.round(beats).astype(np.int64)
+    at = np.clip(np.round(beats), 0, len(x) - 1).astype(np.int64)  # the resampler may end before the last beat
     out = np.zeros((len(beats), SIGNALS + 1, WINDOW), np.float32)
     memory, intervals = _Shapes(), _Intervals()
     for i, start in enumerate(at):

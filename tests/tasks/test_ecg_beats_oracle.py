@@ -135,10 +135,10 @@ def test_what_comes_later_changes_no_earlier_example(signal: tuple[np.ndarray, n
     np.testing.assert_array_equal(beat_windows(longer, moved)[: i + 1], beat_windows(longer, later)[: i + 1])
 
 
-def test_a_beat_at_the_very_edge_has_a_whole_window() -> None:
+def test_a_beat_at_or_behind_the_very_edge_has_a_whole_window() -> None:
     """The signal goes on with its last value; a flat one counts as 0.1 mV high, so that 0.2 mV are 2."""
-    made = beat_windows(np.full(300, 0.2, np.float32), np.array([0.0, 100.0, 299.0]))
-    assert made.shape == (3, SIGNALS + 1, WINDOW)
+    made = beat_windows(np.full(300, 0.2, np.float32), np.array([0.0, 100.0, 299.0, 301.2]))
+    assert made.shape == (4, SIGNALS + 1, WINDOW)
     np.testing.assert_allclose(made[:, 0], 2.0, rtol=1e-6)
 
 
