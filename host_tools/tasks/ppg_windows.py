@@ -160,8 +160,8 @@ def rate_figures(plan: WindowPlan, logits: Float32Array, examples: Examples) -> 
 def disturbed(x: torch.Tensor, rate_hz: int, generator: torch.Generator) -> torch.Tensor:
     """Pulse wave with another baseline, noise, a slowly changing amplitude, and sometimes up to 2 s without contact.
 
-    The wander lies below 0.12 Hz and the amplitude's change below 0.05 Hz, slower than nearly all breathing here (95 % of
-    windows have more than 12 breaths/min), and both are weak; so rates stay what they are.
+    The wander lies below 0.12 Hz and the amplitude's change below 0.05 Hz, slower than nearly all breathing here (98 %
+    of windows have more than 7.2 breaths/min), and both are weak; so rates stay what they are.
     """
     n, _, samples = x.shape
 
