@@ -16,6 +16,7 @@ from edge_runtime.contract.errors import EdgeError, one_line
 
 if TYPE_CHECKING:
     from edge_runtime.contract.manifest import Manifest
+    from edge_runtime.sensors.bytestream import Recorder
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXAMPLES = """examples:
@@ -25,7 +26,10 @@ EXAMPLES = """examples:
   edge-runtime run BUNDLE 'serial:///dev/ttyUSB0?protocol=csv&rate_hz=250'
   edge-runtime bench BUNDLE RECORDS --out report.json
 """
-SOURCE = "where samples come from: SCHEME:PATH?key=value&key=value in quotes; schemes are serial, wfdb, npy, synthetic"
+SOURCE = (
+    "where samples come from: SCHEME:PATH?key=value&key=value in quotes; schemes are serial, tcp, stdin, ble, "
+    "replay, csv, edf, wfdb, npy, synthetic"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime run BUNDLE 'synthetic:?heart_rate=72'",
     )
     run.add_argument("source", help=SOURCE)
+    run.add_argument("--capture", type=Path, metavar="FILE", help="take the wearable's bytes down (replay:FILE plays)")
     replay = _command(
         commands,
         "replay",
@@ -125,14 +130,21 @@ def _count(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _stream(options, realtime=True)
+    from contextlib import closing
+
+    from edge_runtime.sensors.capture import CaptureWriter
+
+    if options.capture is None:
+        return _stream(options, realtime=True)
+    with closing(CaptureWriter(options.capture)) as recorder:
+        return _stream(options, realtime=True, recorder=recorder)
 
 
 def _replay(options: argparse.Namespace) -> int:
     return _stream(options, realtime=False)
 
 
-def _stream(options: argparse.Namespace, *, realtime: bool) -> int:
+def _stream(options: argparse.Namespace, *, realtime: bool, recorder: Recorder | None = None) -> int:
     from edge_runtime.assemble import open_engine, open_pipeline
     from edge_runtime.contract.bundle import open_bundle
     from edge_runtime.sensors.source import open_source
@@ -144,7 +156,7 @@ def _stream(options: argparse.Namespace, *, realtime: bool) -> int:
     sink = JsonLines(sys.stdout) if options.json else TextLines(sys.stdout)
     with stop_on_signals() as stop:
         run_service(
-            lambda: open_source(options.source, realtime=realtime),
+            lambda: open_source(options.source, realtime=realtime, recorder=recorder),
             lambda spec: open_pipeline(bundle, spec, engine),
             sink,
             stop=stop,

@@ -10,13 +10,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from edge_runtime.contract.errors import SourceError
 from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
 from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.sensors.source import Source
+from edge_runtime.sensors.timeline import Timeline
 from edge_runtime.sinks.jsonlines import Sink
 
 log = logging.getLogger(__name__)
@@ -155,9 +155,7 @@ class _Link:
         self._stop, self._clock, self._sleep, self._heart = stop, clock, sleep, heart
         self._spec = source.spec
         self._wait_s = FIRST_WAIT_S
-        self._next = self._shift = 0
-        self._last_ns = clock()
-        self._is_new = False
+        self._timeline = Timeline(source.spec.rate_hz)
 
     def blocks(self) -> Iterator[Block]:
         """Blocks that hold samples, counters rising across connections; ends with the source or with stop."""
@@ -182,25 +180,12 @@ class _Link:
             if self._stop.is_set():
                 return
             if len(block.samples):
-                yield self._placed(block)
-
-    def _placed(self, block: Block) -> Block:
-        """The block on the service's own counter."""
-        now = self._clock()
-        if self._is_new:
-            self._is_new = False
-            away_s = (now - self._last_ns) * 1e-9 - len(block.samples) / self._spec.rate_hz
-            # At least one position is missing, so that the pipeline knows of the interruption.
-            missing = max(1, round(away_s * self._spec.rate_hz))
-            self._shift = self._next + missing - block.start
-        placed = replace(block, start=block.start + self._shift)
-        self._next, self._last_ns = placed.stop, now
-        return placed
+                yield self._timeline.place(block, self._clock())
 
     def _reconnect(self, error: SourceLost) -> None:
         """Open the source again, however long it takes, or until stop is set."""
         self._source.close()
-        self._is_new = True
+        self._timeline.interrupt()
         while not self._stop.is_set():
             log.warning("%s; next attempt in %g s", error, self._wait_s)
             self._heart.say(f"{error}; waiting")

@@ -10,9 +10,13 @@ from typing import Protocol
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, StreamSpec
 from edge_runtime.sensors.arrays import open_array
+from edge_runtime.sensors.bytestream import ByteSource, Recorder
+from edge_runtime.sensors.capture import open_replay
 from edge_runtime.sensors.playback import Pace
 from edge_runtime.sensors.serial import open_serial
 from edge_runtime.sensors.simulated import open_synthetic
+from edge_runtime.sensors.stdin import open_stdin
+from edge_runtime.sensors.tcp import open_tcp
 from edge_runtime.sensors.wfdb import open_wfdb
 
 
@@ -32,30 +36,41 @@ class Source(Protocol):
         """Give the device or file back."""
 
 
-OPENERS: dict[str, Callable[[str, str, Pace], Source]] = {
+RECORDINGS: dict[str, Callable[[str, str, Pace], Source]] = {
     "npy": open_array,
-    "serial": open_serial,
+    "replay": open_replay,
     "synthetic": open_synthetic,
     "wfdb": open_wfdb,
 }
+WEARABLES: dict[str, Callable[[str, str, Pace, Recorder | None], ByteSource]] = {
+    "serial": open_serial,
+    "stdin": open_stdin,
+    "tcp": open_tcp,
+}
+SCHEMES = tuple(sorted({*RECORDINGS, *WEARABLES}))
 
 
 def open_source(
     url: str,
     *,
     realtime: bool = False,
+    recorder: Recorder | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Source:
     """Open `scheme:PATH?key=value&...`.
 
     realtime  play recordings at the speed they were taken (a `speed` in the URL overrides it)
+    recorder  takes down the bytes of a wearable
     Raises SettingsError for a URL that is wrong, SourceError for a source that cannot be read.
     """
     scheme, _, rest = url.partition(":")
-    if scheme not in OPENERS or scheme == url:
-        raise SettingsError(
-            f"source is {url!r}; SCHEME:PATH?key=value wanted, where SCHEME is {', '.join(sorted(OPENERS))}"
-        )
+    if scheme not in SCHEMES or scheme == url:
+        raise SettingsError(f"source is {url!r}; SCHEME:PATH?key=value wanted, where SCHEME is {', '.join(SCHEMES)}")
     path, _, query = rest.partition("?")
-    return OPENERS[scheme](path, query, Pace(speed=1.0 if realtime else math.inf, clock=clock, sleep=sleep))
+    pace = Pace(speed=1.0 if realtime else math.inf, clock=clock, sleep=sleep)
+    if scheme in WEARABLES:
+        return WEARABLES[scheme](path, query, pace, recorder)
+    if recorder is not None:
+        raise SettingsError(f"{scheme}: has no bytes to capture; {', '.join(sorted(WEARABLES))} have")
+    return RECORDINGS[scheme](path, query, pace)

@@ -17,19 +17,21 @@ import pytest
 
 from edge_runtime.contract.errors import SourceError
 from edge_runtime.contract.signal import Block
+from edge_runtime.sensors.bytestream import ByteSource
 from edge_runtime.sensors.lost import SourceLost
-from edge_runtime.sensors.serial import SerialOptions, SerialSource, set_latency_timer
+from edge_runtime.sensors.serial import SerialLink, set_latency_timer
 from edge_runtime.sensors.source import open_source
 from edge_runtime.sensors.synthetic import simulate
+from edge_runtime.sensors.wired import parse_wired
 
-OPTIONS = SerialOptions(protocol="csv", rate_hz=250.0)
+OPTIONS = "protocol=csv&rate_hz=250"
 
 
 class FakePort:
     """A port whose reads take the time they say: (seconds until they return, bytes); then it is unplugged."""
 
     def __init__(self, reads: list[tuple[float, bytes]]) -> None:
-        self.now_ns, self.is_closed = 0, False
+        self.now_ns, self.is_closed, self.written = 0, False, b""
         self._reads = iter(reads)
 
     @property
@@ -43,18 +45,25 @@ class FakePort:
             raise OSError(5, "Input/output error")
         return chunk
 
+    def write(self, data: bytes) -> None:
+        self.written += data
+
     def close(self) -> None:
         self.is_closed = True
+
+
+def fake_source(port: FakePort, options: str = OPTIONS) -> ByteSource:
+    return ByteSource("serial:///dev/fake", SerialLink(port), parse_wired(options, "fake"), lambda: port.now_ns)
 
 
 def lines(n: int) -> bytes:
     return b"".join(b"%d\n" % i for i in range(n))
 
 
-def run(reads: list[tuple[float, bytes]], options: SerialOptions = OPTIONS) -> tuple[SerialSource, list[Block]]:
+def run(reads: list[tuple[float, bytes]], options: str = OPTIONS) -> tuple[ByteSource, list[Block]]:
     """Everything until the port is unplugged."""
     port = FakePort(reads)
-    source = SerialSource("serial:///dev/fake", options, port, lambda: port.now_ns)
+    source = fake_source(port, options)
     blocks: list[Block] = []
     with pytest.raises(SourceLost, match="went away"):
         collect(source, blocks)
@@ -63,7 +72,7 @@ def run(reads: list[tuple[float, bytes]], options: SerialOptions = OPTIONS) -> t
     return source, blocks
 
 
-def collect(source: SerialSource, into: list[Block]) -> None:
+def collect(source: ByteSource, into: list[Block]) -> None:
     for block in source.blocks():
         into.append(block)  # one by one: what came before the error is wanted
 
@@ -154,7 +163,7 @@ def test_a_silent_port_gives_empty_blocks() -> None:
 def test_half_the_declared_rate_is_refused() -> None:
     reads = [(0.1, lines(12))] * 51 + [(0.1, lines(13))] * 51
     port = FakePort(reads)
-    source = SerialSource("serial:///dev/fake", OPTIONS, port, lambda: port.now_ns)
+    source = fake_source(port)
     with pytest.raises(SourceError, match=r"rate_hz=250 was declared, 12[0-9]\.[0-9] Hz arrive") as caught:
         list(source.blocks())
     assert not isinstance(caught.value, SourceLost)
@@ -180,15 +189,15 @@ def test_what_the_system_kept_before_the_start_is_no_rate() -> None:
 
 def test_bytes_that_are_no_lines_are_refused() -> None:
     port = FakePort([(0.1, b"\x80\xfe\x13")] * 200)
-    source = SerialSource("serial:///dev/fake", OPTIONS, port, lambda: port.now_ns)
+    source = fake_source(port)
     with pytest.raises(SourceError, match=r"no line that can be used; check protocol, baud"):
         list(source.blocks())
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
-    options = SerialOptions(protocol="csv", rate_hz=250.0, column=2)
+    options = f"{OPTIONS}&column=2"
     port = FakePort([(0.1, lines(25))] * 200)
-    source = SerialSource("serial:///dev/fake", options, port, lambda: port.now_ns)
+    source = fake_source(port, options)
     with pytest.raises(SourceError, match=r"lines of 1 numbers that can be used.*column"):
         list(source.blocks())
 
@@ -220,3 +229,14 @@ def test_the_latency_timer_of_an_ftdi_adapter_is_set(tmp_path: Path, before: str
 def test_an_adapter_without_latency_timer_is_left_alone(tmp_path: Path) -> None:
     assert not set_latency_timer("/dev/ttyACM0", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_told_to_start_and_to_stop() -> None:
+    """Contec CMS50D+: F5 F5 and F6 F6 F6 (atbrask/CMS50Dplus)."""
+    port = FakePort([])
+    wired = parse_wired("protocol=contec", "fake")
+    assert (wired.baud, wired.serial) == (19200, {"parity": "O"})
+    link = SerialLink(port, wired.start, wired.stop)
+    assert port.written == b"\xf5\xf5"
+    link.close()
+    assert port.written == b"\xf5\xf5\xf6\xf6\xf6"
