@@ -87,7 +87,7 @@ def _mark(at: float, row: float, mark: Mark, is_wrong: bool) -> str:
 
 def latency_svg(latencies: Sequence[Latency]) -> str:
     """One distribution per stage over a common logarithmic axis; p50, p95, p99 and max marked."""
-    shown = [found for found in latencies if found.n]
+    shown = [found for found in latencies if found.n and found.values]  # a summary has no distribution to draw
     if not shown:
         return ""
     row, top, left, right, axis = 64, 10, 168, 30, 34

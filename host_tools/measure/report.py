@@ -1,4 +1,4 @@
-"""Writes a study: report.json, one self-contained HTML page, and the table that a console shows."""
+"""Writes a study: report.json, one self-contained HTML page, a model card, and the table that a console shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.contract.report import BenchReport, ReportError, without_values
 from edge_runtime.contract.report import from_json as bench_from_json
+from host_tools.export.card import CARD_FILE
+from host_tools.measure.beat_card import beat_card
 from host_tools.measure.cells import interval, limit, with_unit
 from host_tools.measure.requirements import EQUALITY
 from host_tools.measure.sections import PILLS, to_html
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_report(report: StudyReport, out_dir: Path) -> tuple[Path, Path]:
-    """Write report.json and report.html into `out_dir`, which is made; returns both paths."""
+    """Write report.json, report.html and MODEL_CARD.md into `out_dir`, which is made; returns the first two paths."""
     out_dir.mkdir(parents=True, exist_ok=True)
     data, html = out_dir / "report.json", out_dir / "report.html"
     data.write_text(to_json(report), encoding="utf-8")
     html.write_text(to_html(report), encoding="utf-8")
+    if report.requirements:
+        (out_dir / CARD_FILE).write_text(beat_card(report), encoding="utf-8")
     return data, html
 
 

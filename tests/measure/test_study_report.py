@@ -150,6 +150,23 @@ def test_a_published_report_holds_no_recording_and_no_raw_times(study, tmp_path)
     assert study.strips[0].title not in page.read_text("utf-8")
 
 
+def test_a_published_report_can_be_written_again(study, tmp_path):
+    data, _ = write_report(study, tmp_path / "run")
+    published, _ = rewrite_report(data, None, tmp_path / "published", publish=True)
+    again, _ = rewrite_report(published, None, tmp_path / "again")
+    assert again.read_text("utf-8") == published.read_text("utf-8")
+
+
+def test_a_model_card_holds_every_measured_figure_and_the_known_failures(study, tmp_path):
+    write_report(study, tmp_path)
+    card = (tmp_path / "MODEL_CARD.md").read_text("utf-8")
+    assert "Not a medical device" in card
+    for requirement in study.requirements:
+        assert (requirement.name in card) == (requirement.value is not None)
+    assert "Known failures" in card
+    assert study.commit in card
+
+
 def test_a_report_can_show_another_device(study, records, tmp_path):
     data, _ = write_report(study, tmp_path / "run")
     bench = made_up_bench(records)
