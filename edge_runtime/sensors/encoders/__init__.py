@@ -1,0 +1,1 @@
+"""Samples -> bytes as a device would send them, for simulators and tests; written apart from the decoders."""

@@ -1,0 +1,215 @@
+"""Stage: bytes of frames -> blocks of samples; places every frame on the sample counter, gaps included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Float32Array, StreamSpec
+from edge_runtime.sensors.decoder import Counts
+from edge_runtime.sensors.framing import ByteRows, FrameFinder, FrameFormat, Int64Array
+from edge_runtime.sensors.sensor_block import BoolArray, SensorBlock
+
+SILENCE_S = 0.5
+EARLY_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """A column of a stream: its name and its unit (`1` for a plain number, `count` for a converter's steps)."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """What some frames hold, in physical units.
+
+    values   float32 (n, channels), owned; NaN where there is no value
+    contact  bool (n,) or, where sensors are several, (n, channels); None where the format never says it is lost
+    quality  float32 (n,) in 0 to 1, or None
+    """
+
+    values: Float32Array
+    contact: BoolArray | None = None
+    quality: Float32Array | None = None
+
+
+class WireFormat(FrameFormat):
+    """A frame format whose frames hold samples.
+
+    rate_hz            samples a second
+    channels           all columns that it can deliver
+    samples_per_frame  rows that each frame gives
+    """
+
+    rate_hz: float
+    channels: tuple[Channel, ...]
+    samples_per_frame: int = 1
+
+    def wanted(self, rows: ByteRows) -> BoolArray | None:
+        """Which frames belong to this stream; None for all."""
+        return None
+
+    def samples(self, rows: ByteRows, is_new: bool) -> Samples:
+        """The samples of consecutive frames; `is_new`: they do not follow the last ones at once."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Forget what `samples` keeps from frame to frame."""
+
+
+class FramedDecoder:
+    """Decoder of one wire format.
+
+    chosen  names of the columns to deliver, in this order; all of them if empty
+    """
+
+    def __init__(self, form: WireFormat, chosen: Sequence[str] = ()) -> None:
+        self._form, self._finder = form, FrameFinder(form)
+        names = [c.name for c in form.channels]
+        unknown = [c for c in chosen if c not in names]
+        if unknown:
+            raise SettingsError(f"channel is {unknown[0]!r}; channels are {', '.join(names)}")
+        self._columns = [names.index(c) for c in chosen]
+        delivered = [form.channels[i] for i in self._columns] or form.channels
+        units = list(dict.fromkeys(c.unit for c in delivered))
+        self.spec = StreamSpec(
+            rate_hz=form.rate_hz,
+            unit=units[0] if len(units) == 1 else ",".join(c.unit for c in delivered),
+            channels=tuple(c.name for c in delivered),
+        )
+        self.has_counter = form.wrap > 0
+        self._is_all = not self._columns or self._columns == list(range(len(names)))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream and its counts."""
+        self.counts = Counts()
+        self._finder.reset()
+        self._form.forget()
+        self._next = 0  # in frames
+        self._last: int | None = None
+        self._last_t_ns = 0
+        self._skipped = 0  # bytes since the last frame of this stream
+
+    def found(self) -> str:
+        """What was seen so far, for the message that says that nothing can be used."""
+        return f"{self.counts.good or 'no'} frames"
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes kept because what follows decides about them."""
+        return self._finder.waiting_bytes
+
+    def feed(self, chunk: bytes, t_ns: int = 0) -> list[SensorBlock]:
+        """Blocks of the frames that `chunk` makes certain, one for each stretch without a gap."""
+        runs = self._finder.feed(chunk)
+        blocks: list[SensorBlock] = []
+        for i, run in enumerate(runs):
+            rows = run.rows
+            self._skipped += run.skipped
+            self.counts.good += len(rows)
+            wanted = self._form.wanted(rows)
+            if wanted is not None and not wanted.all():
+                rows = rows[wanted]
+            if len(rows):
+                later = 0 if len(runs) == 1 else sum(len(r.rows) for r in runs[i + 1 :])
+                if run.steady and self._is_prompt(len(rows) + later, t_ns):
+                    self._place_steady(rows, t_ns, blocks)
+                else:
+                    self._place(rows, t_ns, later, blocks)
+        self.counts.skipped, self.counts.resyncs = self._finder.skipped, self._finder.resyncs
+        return blocks
+
+    def _is_prompt(self, n: int, t_ns: int) -> bool:
+        """Whether so little time passed since the last frame that the counter cannot have gone round unseen."""
+        by_time = (t_ns - self._last_t_ns) * 1e-9 * self._form.rate_hz
+        return by_time - n * self._form.samples_per_frame < SILENCE_S * self._form.rate_hz
+
+    def _place_steady(self, rows: ByteRows, t_ns: int, blocks: list[SensorBlock]) -> None:
+        form = self._form
+        blocks.append(self._block(rows, self._next, t_ns, False))
+        self._next += len(rows)
+        self._last = int(form.counters(rows[-1:])[0])
+        self._last_t_ns, self._skipped = t_ns, 0
+
+    def _place(self, rows: ByteRows, t_ns: int, later: int, blocks: list[SensorBlock]) -> None:
+        form, begin = self._form, self._next
+        if form.wrap:
+            counters = form.counters(rows)
+            ahead = self._ahead(counters, t_ns, later)
+            self._last = int(counters[-1])
+            if (ahead == 0).any():  # a frame said twice counts once
+                self.counts.good -= int((ahead == 0).sum())
+                rows, ahead = rows[ahead != 0], ahead[ahead != 0]
+                if len(rows) == 0:
+                    return
+            jumps = np.flatnonzero(ahead != 1).tolist()
+        else:
+            missing = self._missing(rows.shape[1]) if self._last is not None else 0
+            ahead, jumps = np.ones(len(rows), np.int64), [0] if missing else []
+            ahead[0] += missing
+            self._last = 0
+        self._last_t_ns, self._skipped = t_ns, 0
+        for first, last in zip([0, *(j for j in jumps if j)], [*(j for j in jumps if j), len(rows)], strict=True):
+            missing = int(ahead[first]) - 1
+            self.counts.damaged += missing
+            begin += missing
+            blocks.append(self._block(rows[first:last], begin, t_ns, missing > 0))
+            begin += last - first
+        self._next = begin
+
+    def _missing(self, length: int) -> int:
+        """Frames that the skipped bytes stand for: lines lose bytes more often than they make some up."""
+        missing = (2 * self._skipped + length) // (2 * length)
+        # Where frames of several kinds come, a few bytes may have been of another kind.
+        return max(missing, 1) if self._skipped and self._form.head == 0 else missing
+
+    def _ahead(self, counters: Int64Array, t_ns: int, later: int) -> Int64Array:
+        """By how many frames each is ahead of the one before; arrival times tell how often a counter went round."""
+        form = self._form
+        before = np.empty_like(counters)
+        before[0] = counters[0] - form.step if self._last is None else self._last
+        before[1:] = counters[:-1]
+        ahead: Int64Array = (counters - before) % form.wrap
+        if form.step > 1:
+            ahead = (2 * ahead + form.step) // (2 * form.step)
+        if self._last is None:
+            return ahead
+        around = form.wrap / form.step
+        # The newest frame is the one that arrived now; it may be late, never early.
+        by_time = (t_ns - self._last_t_ns) * 1e-9 * form.rate_hz / form.samples_per_frame
+        unexplained = by_time - int(ahead.sum()) - later
+        if ahead[0] > around / 2 and around > 2**20:
+            # A counter that never goes round went back: the device started again, and something is missing.
+            ahead[0] = max(2, round(by_time) - len(counters) - later + 1)
+        elif unexplained * form.samples_per_frame >= SILENCE_S * form.rate_hz:
+            ahead[0] += round(around * math.floor(unexplained / around + EARLY_SHARE))
+        return ahead
+
+    def _block(self, rows: ByteRows, begin: int, t_ns: int, is_new: bool) -> SensorBlock:
+        found = self._form.samples(rows, is_new)
+        values = found.values
+        contact: BoolArray | None = found.contact
+        if contact is not None and not contact.all():
+            values[~contact] = np.nan
+        if not self._is_all:
+            values = values[:, self._columns]
+            contact = contact if contact is None or contact.ndim == 1 else contact[:, self._columns]
+        if contact is None:
+            contact = np.ones(len(values), np.bool_)
+        elif contact.ndim == 2:
+            contact = np.asarray(contact.all(axis=1))
+        return SensorBlock(
+            start=begin * self._form.samples_per_frame,
+            samples=values,
+            t_ns=t_ns,
+            contact=contact,
+            quality=found.quality,
+        )

@@ -1,0 +1,113 @@
+"""The project's own frame, for sensors that one builds: counted, with a CRC, simple to make in C.
+
+A5 5A, kind u8 (10 + 0 i16, 1 i24, 2 f32), payload bytes u8, stream u8, counter u32, payload, CRC-16/CCITT-FALSE
+(polynomial 1021, begins with FFFF) over everything between A5 5A and itself; all little-endian. The payload is
+`samples` rows of `columns` values each; the counter counts frames. A value that is the most negative integer, or
+NaN, says that the sensor does not touch the body.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.sensors.framed import Channel, Samples, WireFormat
+from edge_runtime.sensors.framing import ByteRows, Int64Array, Trust
+from edge_runtime.sensors.options import in_range
+from edge_runtime.sensors.sensor_block import BoolArray
+from edge_runtime.sensors.wire.options import WireOptions
+
+KIND = {"i16": 0x10, "i24": 0x11, "f32": 0x12}
+BYTES = {"i16": 2, "i24": 3, "f32": 4}
+HEAD, OVERHEAD, MAX_PAYLOAD = 9, 11, 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeFrameOptions(WireOptions):
+    """Sample = (value - offset) * scale, in `unit`.
+
+    stream   which of the device's streams
+    columns  names of a row's values, such as `ECG,RESP`
+    samples  rows in a frame
+    """
+
+    rate_hz: float
+    stream: int = 0
+    type: Literal["i16", "i24", "f32"] = "i16"
+    columns: str = "ECG"
+    samples: int = 1
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = "mV"
+
+
+class EdgeFrame(WireFormat):
+    """One stream of the device; frames of its other streams are counted and left out."""
+
+    length, trust, head, wrap = OVERHEAD + MAX_PAYLOAD, Trust.CHECKED, HEAD, 2**32
+
+    def __init__(self, options: EdgeFrameOptions) -> None:
+        names = options.columns.split(",")
+        if not all(names) or len(set(names)) != len(names):
+            raise SettingsError(f"edge: columns are {options.columns!r}; different names between commas wanted")
+        in_range("edge: stream", options.stream, 0, 255)
+        in_range("edge: samples", options.samples, 1, MAX_PAYLOAD)
+        in_range("edge: scale", abs(options.scale), 1e-12, 1e12)
+        in_range("edge: offset", options.offset, -1e12, 1e12)
+        self._type, self._options = options.type, options
+        self._payload = BYTES[options.type] * len(names) * options.samples
+        if self._payload > MAX_PAYLOAD:
+            raise SettingsError(f"edge: a frame has {self._payload} bytes of samples; {MAX_PAYLOAD} at most wanted")
+        self.rate_hz, self.samples_per_frame = options.rate_hz, options.samples
+        self.channels = tuple(Channel(name=name, unit=options.unit) for name in names)
+
+    def lengths(self, heads: ByteRows) -> Int64Array:
+        """From byte 3."""
+        good = (heads[:, 0] == 0xA5) & (heads[:, 1] == 0x5A) & (heads[:, 2] - np.uint8(0x10) <= 2)
+        good &= heads[:, 3] <= MAX_PAYLOAD
+        found: Int64Array = (heads[:, 3].astype(np.int64) + OVERHEAD) * good
+        return found
+
+    def holds(self, rows: ByteRows) -> BoolArray:
+        """Header and CRC."""
+        good: BoolArray = np.asarray(self.lengths(rows[:, :HEAD]) == rows.shape[1])
+        for i in np.flatnonzero(good).tolist():
+            row = rows[i].tobytes()
+            good[i] = binascii.crc_hqx(row[2:-2], 0xFFFF) == int.from_bytes(row[-2:], "little")
+        return good
+
+    def counters(self, rows: ByteRows) -> Int64Array:
+        """Bytes 5 to 8."""
+        return np.ascontiguousarray(rows[:, 5:9]).view("<u4")[:, 0].astype(np.int64)
+
+    def wanted(self, rows: ByteRows) -> BoolArray:
+        """This stream's frames, if they are of the declared layout."""
+        good: BoolArray = (rows[:, 2] == KIND[self._type]) & (rows[:, 3] == self._payload)
+        good &= rows[:, 4] == self._options.stream
+        return good
+
+    def samples(self, rows: ByteRows, is_new: bool) -> Samples:
+        """All columns; contact by column."""
+        payload = np.ascontiguousarray(rows[:, HEAD:-2])
+        if self._type == "f32":
+            values = payload.view("<f4").astype(np.float64)
+            contact = ~np.isnan(values)
+        elif self._type == "i16":
+            counts = payload.view("<i2")
+            values, contact = counts.astype(np.float64), counts != -(2**15)
+        else:
+            wide = np.zeros((payload.size // 3, 4), np.uint8)
+            wide[:, 1:] = payload.reshape(-1, 3)
+            counts = wide.view("<i4") >> 8
+            values, contact = counts.astype(np.float64), counts != -(2**23)
+        shape = (len(rows) * self.samples_per_frame, len(self.channels))
+        o = self._options
+        with np.errstate(over="ignore"):  # a number beyond float32 is none
+            scaled = ((values.reshape(shape) - o.offset) * o.scale).astype(np.float32)
+        scaled[np.isinf(scaled)] = math.nan
+        return Samples(values=scaled, contact=contact.reshape(shape))

@@ -1,0 +1,16 @@
+"""What every wire protocol can be told in a source's URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireOptions:
+    """The sampling rate, and which channels to deliver.
+
+    channel  names from the protocol's table, such as `PLETH,HR`; all of them if empty
+    """
+
+    rate_hz: float
+    channel: str = ""
