@@ -12,6 +12,8 @@ from edge_runtime.contract.signal import Block, StreamSpec
 from edge_runtime.sensors.arrays import open_array
 from edge_runtime.sensors.bytestream import ByteSource, Recorder
 from edge_runtime.sensors.capture import open_replay
+from edge_runtime.sensors.csvfile import open_csv_file
+from edge_runtime.sensors.edf import open_edf
 from edge_runtime.sensors.playback import Pace
 from edge_runtime.sensors.serial import open_serial
 from edge_runtime.sensors.simulated import open_synthetic
@@ -37,6 +39,8 @@ class Source(Protocol):
 
 
 RECORDINGS: dict[str, Callable[[str, str, Pace], Source]] = {
+    "csv": open_csv_file,
+    "edf": open_edf,
     "npy": open_array,
     "replay": open_replay,
     "synthetic": open_synthetic,
