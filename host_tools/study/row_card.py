@@ -38,8 +38,6 @@ def row_card(result: StudyResult, chosen: ShippedCell, shipping: Shipping) -> st
     row, cell = chosen.row, chosen.cell
     this = f"fold {cell.fold}, seed {cell.seed}"
     groups = f"{row.figures[result.metric.key].n} {shipping.group}s"
-    if result.pairing == "by-repeat":
-        groups += ", of which each repeat drew others, so that they are too narrow"
     n_folds, n_seeds = len({c.fold for c in row.cells}), len({c.seed for c in row.cells})
     about = (
         f"Figures with an interval are of all {len(row.cells)} models of the row together ({n_folds} folds, {n_seeds} "
