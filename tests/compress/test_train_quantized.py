@@ -22,7 +22,7 @@ from host_tools.export.graph_network import GraphNetwork
 from host_tools.export.plain import export_plain
 from host_tools.export.qdq import Weights, write_qdq
 from host_tools.export.simplify import simplified
-from host_tools.fit import Fit
+from host_tools.fit import FitChange
 from host_tools.measure.integer_layers import integer_layers
 from host_tools.measure.logits import graph_logits, network_logits
 
@@ -96,13 +96,13 @@ def test_ranges_follow_the_batches_and_then_freeze():
 def test_the_step_learns_and_ships_integers():
     teacher = seeded(Residual(), signals())
     lab = lab_of(signals(60), (teacher,))
-    step = TrainQuantized(fit=Fit(epochs=4, batch=20, learning_rate=1e-3), examples=32)
+    step = TrainQuantized(fit=FitChange(epochs=4, batch=20, learning_rate=1e-3), examples=32)
     candidate = Candidate(network=seeded(Residual(), signals()))
     done = step.apply(candidate, lab)
     assert done.graph is not None
     assert integer_layers(done.graph) == (5, 5)
     assert done.tables[1].rows[1][2:4] == (5, 5)
-    still = TrainQuantized(teach=False, fit=Fit(epochs=1, batch=20, learning_rate=1e-9)).apply(candidate, lab)
+    still = TrainQuantized(teach=False, fit=FitChange(epochs=1, batch=20, learning_rate=1e-9)).apply(candidate, lab)
     assert still.graph is not None
     x = lab.fold.validation.inputs
     assert not np.array_equal(graph_logits(done.graph, x), graph_logits(still.graph, x))
