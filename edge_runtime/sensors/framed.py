@@ -68,10 +68,11 @@ class FramedDecoder:
     """Decoder of one wire format.
 
     chosen  names of the columns to deliver, in this order; all of them if empty
+    finder  what looks for the frames
     """
 
     def __init__(self, form: WireFormat, chosen: Sequence[str] = ()) -> None:
-        self._form, self._finder = form, FrameFinder(form)
+        self._form, self.finder = form, FrameFinder(form)
         names = [c.name for c in form.channels]
         unknown = [c for c in chosen if c not in names]
         if unknown:
@@ -91,41 +92,49 @@ class FramedDecoder:
     def reset(self) -> None:
         """Forget the stream and its counts."""
         self.counts = Counts()
-        self._finder.reset()
+        self.finder.reset()
         self._form.forget()
         self._next = 0  # in frames
         self._last: int | None = None
-        self._last_t_ns = 0
+        self._last_t_ns = self._heard_ns = 0
         self._skipped = 0  # bytes since the last frame of this stream
 
     def found(self) -> str:
         """What was seen so far, for the message that says that nothing can be used."""
         return f"{self.counts.good or 'no'} frames"
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes kept because what follows decides about them."""
-        return self._finder.waiting_bytes
-
     def feed(self, chunk: bytes, t_ns: int = 0) -> list[SensorBlock]:
-        """Blocks of the frames that `chunk` makes certain, one for each stretch without a gap."""
-        runs = self._finder.feed(chunk)
+        """Blocks of the frames that `chunk` makes certain, one for each stretch without a gap.
+
+        A block's time is when its newest frame was whole, even if it waited for what follows.
+        """
+        runs = self.finder.feed(chunk)
+        before_ns, self._heard_ns = self._heard_ns, t_ns
         blocks: list[SensorBlock] = []
-        for i, run in enumerate(runs):
+        later = sum(len(run.rows) for run in runs) if len(runs) > 1 else 0
+        for run in runs:
             rows = run.rows
             self._skipped += run.skipped
             self.counts.good += len(rows)
-            wanted = self._form.wanted(rows)
-            if wanted is not None and not wanted.all():
-                rows = rows[wanted]
-            if len(rows):
-                later = 0 if len(runs) == 1 else sum(len(r.rows) for r in runs[i + 1 :])
-                if run.steady and self._is_prompt(len(rows) + later, t_ns):
-                    self._place_steady(rows, t_ns, blocks)
-                else:
-                    self._place(rows, t_ns, later, blocks)
-        self.counts.skipped, self.counts.resyncs = self._finder.skipped, self._finder.resyncs
+            later = max(0, later - len(rows))
+            n_waited = min(run.waited // rows.shape[1], len(rows))
+            if run.steady and self._is_prompt(len(rows), t_ns):
+                self._place_steady(rows, t_ns, blocks)
+            elif n_waited == 0:
+                self._place_wanted(rows, t_ns, later, blocks)
+            else:
+                # These had arrived, and waited only for what follows them.
+                self._place_wanted(rows[:n_waited], before_ns, 0, blocks)
+                self._place_wanted(rows[n_waited:], t_ns, later, blocks)
+        self.counts.skipped, self.counts.resyncs = self.finder.skipped, self.finder.resyncs
         return blocks
+
+    def _place_wanted(self, rows: ByteRows, t_ns: int, later: int, blocks: list[SensorBlock]) -> None:
+        wanted = self._form.wanted(rows) if len(rows) else None
+        if wanted is not None and not wanted.all():
+            rows = rows[wanted]
+        if len(rows):
+            self._place(rows, t_ns, later, blocks)
 
     def _is_prompt(self, n: int, t_ns: int) -> bool:
         """Whether so little time passed since the last frame that the counter cannot have gone round unseen."""

@@ -51,8 +51,8 @@ class FrameFormat:
     step, slack how far the counter goes on from frame to frame, and by how much it may be off
     reach       with NEXT: in how many frames from its begin on rivals are looked for; 2 where a frame that lost a byte
                 always holds
-    chain       with NEXT: how many frames must go on from one that does not go on from the last; a rival inside a
-                frame must be followed by a frame itself where this is above 1
+    chain       with NEXT: how many frames must go on from one that does not go on from the last; above 1 for frames
+                that often hold by chance: a rival must be followed by a frame, and so must a frame behind damage
     """
 
     length: int
@@ -97,11 +97,13 @@ class Run:
 
     rows     uint8 (n, length); a view of the bytes, valid until the next feed
     skipped  bytes between the frame before and the first of these
+    waited   bytes of this run that were there before this feed
     steady   counters are known to go on, each by one step, from the frame before
     """
 
     rows: ByteRows
     skipped: int
+    waited: int
     steady: bool = False
 
 
@@ -119,6 +121,7 @@ class FrameFinder:
         """Forget everything."""
         self.skipped = self.resyncs = 0
         self._rest = b""
+        self._known = 0  # bytes of the present search that were there before
         self._gap = 0  # bytes since the last frame
         self._doubt = -1  # no frame is believed up to so many bytes behind the last
         self._last: int | None = None  # the last frame's counter
@@ -133,7 +136,7 @@ class FrameFinder:
         """Runs of frames that are certain now."""
         form = self._form
         whole = self._rest + chunk if self._rest else chunk
-        data = np.frombuffer(whole, np.uint8)
+        data, self._known = np.frombuffer(whole, np.uint8), len(self._rest)
         runs: list[Run] = []
         at = self._take_steady(whole, data, runs)
         while True:
@@ -156,7 +159,7 @@ class FrameFinder:
             return 0
         if not form.is_steady(whole if size == len(whole) else whole[:size], self._last):
             return 0
-        runs.append(Run(data[:size].reshape(n, length), 0, True))
+        runs.append(Run(data[:size].reshape(n, length), 0, self._known, True))
         self._last = (self._last + n * form.step) % form.wrap
         return size
 
@@ -172,7 +175,7 @@ class FrameFinder:
             good = self._clean(rows)
             if good == 0:
                 return taken
-            self._accept(rows[:good], 0, runs)
+            self._accept(rows[:good], 0, at, runs)
             taken += good * length
             at += good * length
             if good < n and form.head == 0:
@@ -202,12 +205,12 @@ class FrameFinder:
             good = _n_leading(off <= 2 * form.slack)
         return max(0, good - 1) if form.trust is Trust.NEXT else good
 
-    def _accept(self, rows: ByteRows, skipped: int, runs: list[Run]) -> None:
+    def _accept(self, rows: ByteRows, skipped: int, at: int, runs: list[Run]) -> None:
         form = self._form
         self.skipped += skipped
         self._gap += skipped
         self.resyncs += self._gap > 0
-        runs.append(Run(rows, self._gap))
+        runs.append(Run(rows, self._gap, max(0, self._known - at)))
         self._gap = self._width = 0
         self._doubt = -1
         self._last = 0
@@ -230,7 +233,7 @@ class FrameFinder:
                 done = offset
                 break
             if verdict:
-                self._accept(window.row(offset), offset, runs)
+                self._accept(window.row(offset), offset, at + offset, runs)
                 return offset + int(window.lengths[offset])
         self.skipped += done
         self._gap += done
@@ -262,7 +265,7 @@ class FrameFinder:
         followed = window.is_followed(at)
         if followed is not False:
             return followed
-        if self._last is None:
+        if self._last is None or (gap and form.chain > 1):
             return False
         rival = window.rival(at)
         if rival is not None and rival > at and form.reach == 1:

@@ -14,7 +14,6 @@ from wire_streams import WIRE, frame_bytes, stream, without_some
 
 from edge_runtime.contract.signal import Block
 from edge_runtime.sensors.framed import FramedDecoder
-from edge_runtime.sensors.framing import FrameFinder
 from edge_runtime.sensors.protocols import PROTOCOLS
 
 quick = settings(deadline=None, max_examples=25, derandomize=True)
@@ -66,7 +65,7 @@ def entries(blocks: list[Block]) -> list[tuple[object, ...]]:
 
 def found(name: str, chunks: list[bytes]) -> list[tuple[int, bytes]]:
     """(skipped bytes before, frame), as the finder gives them."""
-    finder = FrameFinder(decoder(name)._form)
+    finder = decoder(name).finder
     out: list[tuple[int, bytes]] = []
     for chunk in chunks:
         for run in finder.feed(chunk):
@@ -204,10 +203,10 @@ def test_no_bytes_break_it_or_make_it_grow(name: str) -> None:
     stage, rng = decoder(name), np.random.default_rng(7)
     for _ in range(12):
         stage.feed(rng.integers(0, 256, 1000, np.uint8).tobytes())
-        assert stage.waiting_bytes <= 6 * max(frame_bytes(name), 60)
+        assert stage.finder.waiting_bytes <= 6 * max(frame_bytes(name), 60)
     for byte in (0x00, 0x01, 0x80, 0xA0, 0x0A, 0xA5, 0xFF):
         stage.feed(bytes([byte]) * 3000)
-        assert stage.waiting_bytes <= 6 * max(frame_bytes(name), 60)
+        assert stage.finder.waiting_bytes <= 6 * max(frame_bytes(name), 60)
     stage.reset()
     assert len(entries(stage.feed(stream(name)))) >= 199
 

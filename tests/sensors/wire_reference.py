@@ -91,7 +91,7 @@ def is_believed(data: Bytes, at: int, frame: Bytes, found: list[tuple[int, Bytes
         return at
     if is_followed(data, at, frame, p):
         return at
-    if last is None:
+    if last is None or (gap and p.chain > 1):
         return None
     end = at + p.reach * (size - 1)
     frame_at(data, end + (size if p.chain > 1 else 0), p)  # all that may rival must be there
@@ -112,6 +112,12 @@ def five(data: Bytes) -> bool:
     return data[0] > 127 and all(b < 128 for b in data[1:])
 
 
+def cyton(data: Bytes) -> bool:
+    """A frame whose last two bytes are the next frame's first two has lost two, unless it ends as usual."""
+    ends_in_next = data[31] == 0xA0 and data[32] == (data[1] + 1) % 256 and data[32] != 0xC0
+    return data[0] == 0xA0 and 0xC0 <= data[32] <= 0xC6 and not ends_in_next
+
+
 def healthypi_size(data: Bytes) -> int | None:
     if len(data) < 5:
         return None
@@ -130,7 +136,7 @@ def nonin13_size(data: Bytes) -> int | None:
 def edge_size(data: Bytes) -> int | None:
     if len(data) < 9:
         return None
-    return data[3] + 11 if data[:2] == b"\xa5\x5a" and data[2] in (16, 17, 18) and data[3] <= 240 else 0
+    return data[3] + 12 if data[:2] == b"\xa5\x5a" and data[2] in (16, 17, 18) and data[3] <= 240 else 0
 
 
 def crc4(data: Bytes) -> bool:
@@ -144,8 +150,10 @@ def crc4(data: Bytes) -> bool:
 
 
 SCALARS: dict[str, Scalar] = {
-    "cyton": Scalar("tail", fixed(33), lambda f: f[0] == 0xA0 and 0xC0 <= f[32] <= 0xC6, lambda f: f[1], wrap=256),
-    "edge": Scalar("checked", edge_size, lambda f: binascii.crc_hqx(f[2:-2], 0xFFFF) == f[-2] + 256 * f[-1]),
+    "cyton": Scalar("tail", fixed(33), cyton, lambda f: f[1], wrap=256),
+    "edge": Scalar(
+        "checked", edge_size, lambda f: f[-1] == 13 and binascii.crc_hqx(f[2:-3], 0xFFFF) == f[-3] + 256 * f[-2]
+    ),
     "healthypi3": Scalar(
         "checked", fixed(27), lambda f: f[:5] == b"\x0a\xfa\x14\x00\x02" and f[22] == 0x80 and f[25:] == b"\x00\x0b"
     ),

@@ -19,7 +19,7 @@ def encode(
         payload = b"".join(_packed(v, kind) for row in rows[i * samples : (i + 1) * samples] for v in row)
         body = struct.pack("<BBBI", {"i16": 16, "i24": 17, "f32": 18}[kind], len(payload), stream, (first + i) % 2**32)
         body += payload
-        out += b"\xa5\x5a" + body + struct.pack("<H", _crc(body))
+        out += b"\xa5\x5a" + body + struct.pack("<HB", _crc(body), 0x0D)
     return out
 
 

@@ -20,7 +20,7 @@ from edge_runtime.sensors.wire.options import WireOptions
 HEADER, TAIL, LENGTH = 0xA0, 0xC0, 33
 REFERENCE_UV, FULL_SCALE = 4.5e6, 2**23 - 1
 G_PER_COUNT = 0.002 / 16
-HEADERS, TAILS = bytes([HEADER]), bytes(range(TAIL, TAIL + 7))
+HEADERS, USUAL_TAIL = bytes([HEADER]), bytes([TAIL])
 CYCLE = bytes(range(256)) * 2
 MIN_GAIN, MAX_GAIN = 1.0, 24.0
 
@@ -51,9 +51,15 @@ class Cyton(WireFormat):
         self._scale = np.float32(scale / 256)  # 24 bits are read as the upper ones of 32
 
     def holds(self, rows: ByteRows) -> BoolArray:
-        """Header A0, end C0 to C6."""
+        """Header A0, end C0 to C6.
+
+        A frame that lost two bytes ends with the next frame's header and counter, which may look like an end.
+        """
         good: BoolArray = rows[:, -1] - np.uint8(TAIL) <= 6  # an unsigned difference: below C0 is far above
         good &= rows[:, 0] == HEADER
+        ends = rows[:, -1]
+        if (ends[good] != TAIL).any():
+            good &= (rows[:, -2] != HEADER) | (ends != rows[:, 1] + np.uint8(1)) | (ends == TAIL)
         return good
 
     def counters(self, rows: ByteRows) -> Int64Array:
@@ -61,13 +67,13 @@ class Cyton(WireFormat):
         return rows[:, 1].astype(np.int64)
 
     def is_steady(self, frames: bytes, last: int) -> bool:
-        """Compare three columns of bytes at once."""
+        """Compare three columns of bytes at once; frames with other ends than C0 take the longer way."""
         n, follows = len(frames) // LENGTH, (last + 1) % 256
         return (
             n <= 256
             and frames[1::LENGTH] == CYCLE[follows : follows + n]
             and not frames[::LENGTH].strip(HEADERS)
-            and not frames[LENGTH - 1 :: LENGTH].strip(TAILS)
+            and not frames[LENGTH - 1 :: LENGTH].strip(USUAL_TAIL)
         )
 
     def samples(self, rows: ByteRows, is_new: bool) -> Samples:

@@ -1,9 +1,10 @@
 """The project's own frame, for sensors that one builds: counted, with a CRC, simple to make in C.
 
 A5 5A, kind u8 (10 + 0 i16, 1 i24, 2 f32), payload bytes u8, stream u8, counter u32, payload, CRC-16/CCITT-FALSE
-(polynomial 1021, begins with FFFF) over everything between A5 5A and itself; all little-endian. The payload is
-`samples` rows of `columns` values each; the counter counts frames. A value that is the most negative integer, or
-NaN, says that the sensor does not touch the body.
+(polynomial 1021, begins with FFFF) over everything between A5 5A and itself, 0D; all little-endian. A frame that lost
+bytes ends with the next one's A5, so it does not rest on the CRC alone. The payload is `samples` rows of `columns`
+values each; the counter counts frames. A value that is the most negative integer, or NaN, says that the sensor does
+not touch the body.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from edge_runtime.sensors.wire.options import WireOptions
 
 KIND = {"i16": 0x10, "i24": 0x11, "f32": 0x12}
 BYTES = {"i16": 2, "i24": 3, "f32": 4}
-HEAD, OVERHEAD, MAX_PAYLOAD = 9, 11, 240
+HEAD, OVERHEAD, MAX_PAYLOAD = 9, 12, 240
+END = 0x0D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,12 @@ class EdgeFrame(WireFormat):
         return found
 
     def holds(self, rows: ByteRows) -> BoolArray:
-        """Header and CRC."""
+        """Header, CRC, end."""
         good: BoolArray = np.asarray(self.lengths(rows[:, :HEAD]) == rows.shape[1])
+        good &= rows[:, -1] == END
         for i in np.flatnonzero(good).tolist():
             row = rows[i].tobytes()
-            good[i] = binascii.crc_hqx(row[2:-2], 0xFFFF) == int.from_bytes(row[-2:], "little")
+            good[i] = binascii.crc_hqx(row[2:-3], 0xFFFF) == int.from_bytes(row[-3:-1], "little")
         return good
 
     def counters(self, rows: ByteRows) -> Int64Array:
@@ -93,7 +96,7 @@ class EdgeFrame(WireFormat):
 
     def samples(self, rows: ByteRows, is_new: bool) -> Samples:
         """All columns; contact by column."""
-        payload = np.ascontiguousarray(rows[:, HEAD:-2])
+        payload = np.ascontiguousarray(rows[:, HEAD:-3])
         if self._type == "f32":
             values = payload.view("<f4").astype(np.float64)
             contact = ~np.isnan(values)
