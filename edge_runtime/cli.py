@@ -1,4 +1,4 @@
-"""The device's command line: run, replay, bench, check, info."""
+"""The device's command line: run, replay, bench, check, info, sources, probe."""
 
 from __future__ import annotations
 
@@ -105,10 +105,32 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime info BUNDLE",
         "edge-runtime info BUNDLE --json",
     )
+    sources = _plain(
+        commands,
+        "sources",
+        _sources,
+        "list this machine's ports and the protocols that can be read",
+        "edge-runtime sources",
+        "edge-runtime sources --json",
+    )
+    sources.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    probe = _plain(
+        commands,
+        "probe",
+        _probe,
+        "listen on a port and say which protocol is speaking, and how well",
+        "edge-runtime probe /dev/ttyUSB0",
+        "edge-runtime probe /dev/ttyUSB0 --baud 57600 --json",
+    )
+    probe.add_argument("port", help="such as /dev/ttyUSB0, or a URL that pyserial knows")
+    probe.add_argument("--baud", type=_count, help="only at this speed (default: at each protocol's own)")
+    probe.add_argument("--seconds", type=float, default=3.0, help="how long to listen at each setting (default: 3)")
+    probe.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     return parser
 
 
-def _command(commands: Commands, name: str, act: object, text: str, *examples: str) -> argparse.ArgumentParser:
+def _plain(commands: Commands, name: str, act: object, text: str, *examples: str) -> argparse.ArgumentParser:
+    """A command without a bundle."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -117,6 +139,11 @@ def _command(commands: Commands, name: str, act: object, text: str, *examples: s
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(act=act)
+    return command
+
+
+def _command(commands: Commands, name: str, act: object, text: str, *examples: str) -> argparse.ArgumentParser:
+    command = _plain(commands, name, act, text, *examples)
     command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
     command.add_argument("--threads", type=_count, default=1, help="threads of the inference engine (default: 1)")
     command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
@@ -236,6 +263,35 @@ def _info(options: argparse.Namespace) -> int:
     }
     _say(options, facts, "\n".join(_lines(facts)))
     return 0
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from edge_runtime.sensors.probe import ports, protocols
+
+    found: dict[str, list[dict[str, object]]] = {"ports": ports(), "protocols": protocols()}
+    lines = [f"{p['port']}  {p['description'] or ''}" for p in found["ports"]] or ["no serial port"]
+    lines += [f"{p['protocol']:12} {p['title']}: {p['rate_hz']:g} Hz, {p['baud']} baud" for p in found["protocols"]]
+    _say(options, dict(found), "\n".join(lines))
+    return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    import time
+
+    from edge_runtime.sensors.probe import probe
+
+    found = probe(options.port, baud=options.baud, seconds=options.seconds, clock=time.monotonic_ns)
+    heard = [v for v in found if v.is_speaking] or [v for v in found if v.good]
+    for v in heard:
+        rate = "" if v.rate_hz != v.rate_hz else f", {v.rate_hz:.1f} Hz"
+        text = f"{v.protocol:12} {v.good} good, {v.damaged} damaged, at {v.baud} baud{rate}"
+        _say(options, v.to_json(), text)
+    if heard and heard[0].is_speaking:
+        return 0
+    n_bytes = max((v.n_bytes for v in found), default=0)
+    wanted = "is the sensor on, and at another speed (--baud)?" if n_bytes else "is the sensor on?"
+    sys.stderr.write(f"edge-runtime: {options.port}: no known protocol in {n_bytes} bytes; {wanted}\n")
+    return 1
 
 
 def _kind_facts(m: Manifest) -> dict[str, object]:

@@ -103,3 +103,15 @@ def open_port(name: str, baud: int, settings: Mapping[str, Any]) -> Port:
     except (OSError, ValueError) as error:
         raise SourceLost(f"serial://{name}: cannot be opened ({error})") from error
     return port
+
+
+def listed_ports() -> list[tuple[str, dict[str, object]]]:
+    """Device names of this machine's ports with what their adapters say; SourceError without pyserial."""
+    try:
+        from serial.tools import list_ports
+    except ImportError as error:
+        raise SourceError("the pyserial package is not installed here") from error
+    return [
+        (p.device, {"description": p.description, "manufacturer": p.manufacturer, "serial_number": p.serial_number})
+        for p in sorted(list_ports.comports())
+    ]
