@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -123,6 +123,18 @@ class Study:
         """All steps from the untrained network to the row's model."""
         before = self.steps_of(self.find(row.after)) if row.after else ()
         return before + tuple(plan_step(s, f"row {row.name!r}, step {i + 1}") for i, s in enumerate(row.steps))
+
+    def teachers_of(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Seeds of the teachers that these rows need; none if no row learns from them or is them."""
+        if self.teacher is None:
+            return ()
+        for name in names:
+            row = self.find(name)
+            steps = self.steps_of(row)
+            is_them = self.origin(row).network == "teacher" and not steps
+            if is_them or any(s.name == "distill" or getattr(s.step, "teach", False) for s in steps):
+                return self.teacher.seeds
+        return ()
 
     def teacher_steps(self) -> tuple[Planned, ...]:
         """The steps that make a teacher."""

@@ -79,7 +79,7 @@ def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick
     teachers = [
         Job(study=study, place=place, options=o, fold=f, seed=s, rows=())
         for o, f in dict.fromkeys((o, f) for o, f, _ in every)
-        for s in (study.teacher.seeds if study.teacher else ())
+        for s in study.teachers_of(groups[o])
     ]
     cells = [Job(study=study, place=place, options=o, fold=f, seed=s, rows=tuple(groups[o])) for o, f, s in every]
     n, found = len(teachers) + len(cells), {}
@@ -207,7 +207,7 @@ def _do(job: Job) -> Found:
     if not job.rows:
         _teacher(job.study, chains, job.seed)
         return {}
-    teachers = [_teacher(job.study, chains, s) for s in (job.study.teacher.seeds if job.study.teacher else ())]
+    teachers = [_teacher(job.study, chains, s) for s in job.study.teachers_of(job.rows)]
     found: Found = {}
     for name in job.rows:
         row = job.study.find(name)
