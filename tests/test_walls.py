@@ -20,6 +20,7 @@ ONE_FILE_EACH = {
     "tflite_runtime": "edge_runtime/engine/tflite.py",
     "psutil": None,
     "serial": None,
+    "bleak": "edge_runtime/sensors/ble.py",  # there only where it was asked for
     "wfdb": None,  # there only where a host installed it
 }
 INFERENCE_AND_TRAINING = (

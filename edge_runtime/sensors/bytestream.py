@@ -58,7 +58,7 @@ class Connection:
         self.decoder, self.next = wired.decoder(), 0
         self.clock = DeviceClock(self.decoder.spec.rate_hz)
         self.measured_rate_hz = math.nan
-        self._where = where
+        self._where, self._is_irregular = where, wired.is_irregular
         self._skipped = self._n_bytes = 0
         self._last_ns: int | None = None
         self._measured_from: tuple[int, int] | None = None  # time, counter
@@ -88,7 +88,7 @@ class Connection:
         declared = self.decoder.spec.rate_hz
         self.measured_rate_hz = (self.next - self._measured_from[1]) / seconds
         self._measured_from = (t_ns, self.next)
-        if abs(self.measured_rate_hz - declared) > RATE_TOLERANCE * declared:
+        if not self._is_irregular and abs(self.measured_rate_hz - declared) > RATE_TOLERANCE * declared:
             raise SourceError(
                 f"{self._where}: rate_hz={declared:g} was declared, {self.measured_rate_hz:.1f} Hz arrive; "
                 "correct rate_hz, or the sensor's settings"

@@ -24,9 +24,11 @@ import numpy as np
 from edge_runtime.contract.errors import SourceError, one_line
 from edge_runtime.contract.signal import Block
 from edge_runtime.contract.strict import build
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
 from edge_runtime.sensors.bytestream import Connection
 from edge_runtime.sensors.options import parse_options
 from edge_runtime.sensors.playback import Pace
+from edge_runtime.sensors.protocols import PROTOCOLS
 from edge_runtime.sensors.timeline import Timeline
 from edge_runtime.sensors.wired import Wired, parse_wired
 
@@ -179,7 +181,7 @@ def open_replay(path: str, query: str, pace: Pace) -> Replay:
     pace = pace.at(parse_options(ReplayOptions, query, f"replay:{path}").speed)
     header, records = read_capture(Path(path))
     options = f"protocol={header.protocol}" + ("&" if header.options else "") + header.options
-    return Replay(path, parse_wired(options, path), records, pace)
+    return Replay(path, parse_wired(options, path, {**PROTOCOLS, **BLE_PROTOCOLS}), records, pace)
 
 
 class Replay:

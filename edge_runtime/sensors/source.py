@@ -10,6 +10,7 @@ from typing import Protocol
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, StreamSpec
 from edge_runtime.sensors.arrays import open_array
+from edge_runtime.sensors.ble import open_ble
 from edge_runtime.sensors.bytestream import ByteSource, Recorder
 from edge_runtime.sensors.capture import open_replay
 from edge_runtime.sensors.csvfile import open_csv_file
@@ -47,6 +48,7 @@ RECORDINGS: dict[str, Callable[[str, str, Pace], Source]] = {
     "wfdb": open_wfdb,
 }
 WEARABLES: dict[str, Callable[[str, str, Pace, Recorder | None], ByteSource]] = {
+    "ble": open_ble,
     "serial": open_serial,
     "stdin": open_stdin,
     "tcp": open_tcp,

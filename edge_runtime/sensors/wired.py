@@ -25,6 +25,7 @@ class Wired:
     decoder       makes a new decoder
     baud, serial  the port's settings, in pyserial's words
     start, stop   bytes that the device wants before it sends, and when nobody listens any more
+    is_irregular  its rows come when something was measured, so their rate says nothing
     """
 
     name: str
@@ -34,15 +35,16 @@ class Wired:
     serial: Mapping[str, Any]
     start: bytes
     stop: bytes
+    is_irregular: bool = False
 
 
-def parse_wired(query: str, where: str) -> Wired:
+def parse_wired(query: str, where: str, known: Mapping[str, Any] = PROTOCOLS) -> Wired:
     """What `protocol=NAME&key=value` names; raises SettingsError naming the protocol or the key, and what exists."""
     pairs = dict(parse_qsl(query, keep_blank_values=True))
-    name = pairs.get("protocol", "csv")
-    if name not in PROTOCOLS:
-        raise SettingsError(f"{where}: protocol is {name!r}; one of {', '.join(PROTOCOLS)} wanted")
-    protocol = PROTOCOLS[name]
+    name = pairs.get("protocol", next(iter(known)))
+    if name not in known:
+        raise SettingsError(f"{where}: protocol is {name!r}; one of {', '.join(known)} wanted")
+    protocol = known[name]
     found: Any = parse_options(_with_port(protocol.options), query, where)
     baud = protocol.baud if found.baud is None else found.baud
     in_range(f"{where}: baud", baud, 50, 4_000_000)
@@ -59,6 +61,7 @@ def parse_wired(query: str, where: str) -> Wired:
         serial=protocol.serial,
         start=protocol.start,
         stop=protocol.stop,
+        is_irregular=getattr(protocol, "is_irregular", False),
     )
 
 

@@ -131,7 +131,7 @@ def test_a_full_disk_ends_the_capture_and_not_the_stream(caplog: pytest.LogCaptu
 
 def test_a_source_without_bytes_cannot_be_captured(tmp_path: Path) -> None:
     writer = CaptureWriter(tmp_path / "a.vcap")
-    with pytest.raises(SettingsError, match=r"synthetic: has no bytes to capture; serial, stdin, tcp have"):
+    with pytest.raises(SettingsError, match=r"synthetic: has no bytes to capture; ble, serial, stdin, tcp have"):
         open_source("synthetic:", recorder=writer)
     writer.close()
 

@@ -1,0 +1,276 @@
+"""Bluetooth LE: payloads by hand and by encoders of the test's own, and a source over a client that is no radio."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import struct
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.contract.errors import SettingsError, SourceError
+from edge_runtime.sensors import ble_payloads as payloads
+from edge_runtime.sensors.ble import open_ble
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS, PMD_CONTROL, PMD_DATA, BleOptions
+from edge_runtime.sensors.capture import CaptureWriter
+from edge_runtime.sensors.lost import SourceLost
+from edge_runtime.sensors.playback import Pace
+from edge_runtime.sensors.source import open_source
+
+QUICK = settings(derandomize=True, max_examples=60, deadline=None)
+SECOND_NS = 10**9
+
+
+# Encoders from the descriptions, bit by bit.
+
+
+def sfloat_bytes(mantissa: int, exponent: int) -> bytes:
+    return struct.pack("<H", (exponent & 0xF) << 12 | (mantissa & 0xFFF))
+
+
+def pmd(kind: int, frame_type: int, device_ns: int, body: bytes) -> bytes:
+    return struct.pack("<BQB", kind, device_ns, frame_type) + body
+
+
+def i24(value: int) -> bytes:
+    return struct.pack("<i", value)[:3]
+
+
+def delta_frame(rows: Sequence[Sequence[int]], widths: Sequence[int], counts: Sequence[int]) -> bytes:
+    """The first row whole; then blocks of differences, each bit appended from the lowest on."""
+    out, at = b"".join(i24(v) for v in rows[0]), 1
+    for width, count in zip(widths, counts, strict=True):
+        bits = ""
+        for r in range(at, at + count):
+            for c in range(4):
+                d = (rows[r][c] - rows[r - 1][c]) & ((1 << width) - 1)
+                bits += format(d, f"0{width}b")[::-1]
+        bits += "0" * (-len(bits) % 8)
+        out += bytes((width, count)) + bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
+        at += count
+    return out
+
+
+@pytest.mark.parametrize(
+    ("hex_bytes", "bpm", "contact", "energy", "rr"),
+    [
+        ("00 48", 72, None, None, ()),
+        ("06 48", 72, True, None, ()),
+        ("04 48", 72, False, None, ()),
+        ("01 2C 01", 300, None, None, ()),
+        ("10 3C 00 04", 60, None, None, (1.0,)),
+        ("16 3C 00 04 00 02 01 00", 60, True, None, (1.0, 0.5, 1 / 1024)),
+        ("18 3C 34 12 00 03", 60, None, 0x1234, (0.75,)),
+        ("1F 50 00 01 00 00 04", 80, True, 1, (1.0,)),
+    ],
+)
+def test_heart_rate_by_hand(hex_bytes: str, bpm: int, contact: bool | None, energy: int | None, rr: tuple) -> None:
+    """Bluetooth SIG, Heart Rate Measurement 0x2A37."""
+    found = payloads.heart_rate(bytes.fromhex(hex_bytes))
+    assert found == payloads.HeartRate(bpm=bpm, contact=contact, energy_kj=energy, rr_s=rr)
+
+
+@pytest.mark.parametrize("hex_bytes", ["", "00", "01 2C", "08 48 01"])
+def test_a_heart_rate_that_is_cut_is_none(hex_bytes: str) -> None:
+    assert payloads.heart_rate(bytes.fromhex(hex_bytes)) is None
+
+
+@pytest.mark.parametrize(
+    ("mantissa", "exponent", "value"),
+    [(72, 0, 72.0), (985, -1, 98.5), (-5, 0, -5.0), (12, 2, 1200.0), (-2046, -8, -2.046e-5)],
+)
+def test_sfloat_by_hand(mantissa: int, exponent: int, value: float) -> None:
+    (raw,) = struct.unpack("<H", sfloat_bytes(mantissa, exponent))
+    assert payloads.sfloat(raw) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("raw", [0x07FF, 0x0800, 0x07FE, 0x0802, 0x0801])
+def test_special_sfloats_are_no_numbers(raw: int) -> None:
+    assert math.isnan(payloads.sfloat(raw))
+
+
+@pytest.mark.parametrize("flags", range(32))
+@pytest.mark.parametrize(("measured", "sensor", "is_usable"), [(0, 0, True), (0x8000, 0, False), (0, 0x0800, False)])
+def test_oximetry_with_every_set_of_optional_fields(flags: int, measured: int, sensor: int, is_usable: bool) -> None:
+    """Bluetooth SIG, PLX Continuous Measurement 0x2A5F; 8000 invalid, sensor 0800 not on user."""
+    body = bytes((flags,)) + sfloat_bytes(97, 0) + sfloat_bytes(725, -1)
+    body += sfloat_bytes(1, 0) * 2 if flags & 1 else b""
+    body += sfloat_bytes(2, 0) * 2 if flags & 2 else b""
+    body += struct.pack("<H", measured) if flags & 4 else b""
+    body += struct.pack("<I", sensor)[:3] if flags & 8 else b""
+    body += sfloat_bytes(3, 0) if flags & 16 else b""
+    found = payloads.pulse_oximetry(body)
+    assert found is not None
+    said = not ((flags & 4 and measured) or (flags & 8 and sensor))
+    assert math.isnan(found.spo2_percent) != (is_usable or said)
+    if is_usable or said:
+        assert (found.spo2_percent, found.pulse_bpm) == (97.0, 72.5)
+    assert payloads.pulse_oximetry(body[:-1]) is None
+
+
+def test_a_polar_ecg_frame_by_hand() -> None:
+    """Type 00, 2020-01-01 as ns since 2000, frame type 00, then 1, -1, 8388607 and -8388608 uV."""
+    days_ns = 7305 * 86400 * SECOND_NS
+    body = bytes.fromhex("010000 ffffff ffff7f 000080")
+    found = payloads.polar(pmd(0, 0, days_ns, body))
+    assert found is not None
+    assert found.t_ns == 1_577_836_800 * SECOND_NS  # Unix time of 2020-01-01
+    np.testing.assert_array_equal(found.samples[:, 0], [1, -1, 8388607, -8388608])
+
+
+@QUICK
+@given(st.lists(st.tuples(*[st.integers(-32768, 32767)] * 3), min_size=1, max_size=30))
+def test_polar_acceleration_comes_back(rows: list[tuple[int, int, int]]) -> None:
+    found = payloads.polar(pmd(2, 1, 5, b"".join(struct.pack("<hhh", *r) for r in rows)))
+    assert found is not None
+    np.testing.assert_array_equal(found.samples, rows)
+
+
+@QUICK
+@given(st.integers(2, 20), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 2**31))
+def test_polar_ppg_of_any_width_comes_back(width: int, counts: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    half = 1 << (width - 1)
+    steps = rng.integers(-half, half, (sum(counts), 4))
+    rows = np.concatenate([rng.integers(-(2**21), 2**21, (1, 4)), steps]).cumsum(axis=0)
+    found = payloads.polar(pmd(1, 0x80, 5, delta_frame(rows.tolist(), [width] * len(counts), counts)))
+    assert found is not None
+    np.testing.assert_array_equal(found.samples, rows.astype(np.float32))
+
+
+@QUICK
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_value_and_never_an_exception(payload: bytes) -> None:
+    for read in (payloads.heart_rate, payloads.pulse_oximetry, payloads.polar):
+        read(payload)
+
+
+def ecg_frame(first: int, n: int = 73, *, device_ns: int = 0) -> bytes:
+    """Samples that say their own position; the time stamp is that of the last."""
+    at = device_ns or 599_616_000 * SECOND_NS + round((first + n - 1) / 130.0 * 1e9)
+    return pmd(0, 0, at, b"".join(i24(first + i) for i in range(n)))
+
+
+def test_lost_notifications_are_a_gap_to_the_sample() -> None:
+    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(BleOptions())
+    firsts = [0, 73, 146, 365, 438, 438 + 73 * 100]
+    for first in firsts:
+        (block,) = decoder.feed(ecg_frame(first), 0)
+        assert block.start == first
+        np.testing.assert_array_equal(block.samples[:, 0], np.arange(first, first + 73))
+    assert decoder.counts.good == len(firsts)
+    assert decoder.feed(b"\x07nonsense", 0) == []
+    assert decoder.counts.damaged == 1
+
+
+def test_a_device_clock_that_goes_back_leaves_the_gap_to_arrival() -> None:
+    """The H10's clock begins again in 2019 after a restart."""
+    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(BleOptions())
+    decoder.feed(ecg_frame(0), SECOND_NS)
+    (block,) = decoder.feed(ecg_frame(0, device_ns=1), 11 * SECOND_NS)
+    assert block.start == 1300
+
+
+def test_no_contact_is_unknown_and_a_second_without_a_notification_is_a_gap() -> None:
+    decoder = BLE_PROTOCOLS["heart-rate"].make_decoder(BleOptions())
+    rows = [decoder.feed(bytes.fromhex(h), t * SECOND_NS)[0] for t, h in ((1, "06 48"), (2, "04 00"), (5, "06 49"))]
+    assert [b.start for b in rows] == [0, 1, 4]
+    assert [b.samples[0, 0] for b in (rows[0], rows[2])] == [72, 73]
+    assert np.isnan(rows[1].samples).all()
+    assert [bool(b.contact[0]) for b in rows] == [True, False, True]
+
+
+class FakeClient:
+    """The part of bleak's BleakClient that is used: coroutines, and callbacks in its event loop."""
+
+    made: list[FakeClient] = []  # noqa: RUF012 - what the tests look into
+
+    def __init__(self, address: str, disconnected_callback: Callable[[Any], None]) -> None:
+        self.address, self._gone = address, disconnected_callback
+        self.calls: list[tuple[Any, ...]] = []
+        FakeClient.made.append(self)
+
+    async def connect(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.calls.append(("connect",))
+        if self.address == "out-of-reach":
+            raise TimeoutError
+
+    async def start_notify(self, characteristic: str, callback: Callable[[Any, bytearray], None]) -> None:
+        self.calls.append(("notify", characteristic))
+        self._callback = callback
+
+    async def write_gatt_char(self, characteristic: str, data: bytes, response: bool) -> None:
+        self.calls.append(("write", characteristic, bytes(data), response))
+
+    async def disconnect(self) -> None:
+        self.calls.append(("disconnect",))
+
+    def notify(self, payload: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._callback, None, bytearray(payload))
+
+    def vanish(self) -> None:
+        self._loop.call_soon_threadsafe(self._gone, self)
+
+
+PACE = Pace(speed=1.0, clock=time.monotonic_ns, sleep=time.sleep)
+
+
+def test_a_polar_belt_is_started_read_captured_and_stopped(tmp_path: Path) -> None:
+    FakeClient.made.clear()
+    writer = CaptureWriter(tmp_path / "belt.vcap")
+    source = open_ble("//AA:BB", "protocol=polar-ecg", PACE, writer, FakeClient)
+    (client,) = FakeClient.made
+    for first in (0, 73, 219):
+        client.notify(ecg_frame(first))
+    live = []
+    for block in source.blocks():
+        live += [(block.start + i, v) for i, v in enumerate(block.samples[:, 0].tolist())]
+        if block.stop == 292:
+            break
+    source.close()
+    writer.close()
+    assert live == [(p, float(p)) for p in [*range(146), *range(219, 292)]]
+    start = bytes.fromhex("02 00 00 01 82 00 01 01 0e 00")  # Polar BLE SDK: start ECG, 130 Hz, 14 bits
+    assert client.calls == [
+        ("connect",),
+        ("notify", PMD_DATA),
+        ("write", PMD_CONTROL, start, True),
+        ("write", PMD_CONTROL, b"\x03\x00", True),
+        ("disconnect",),
+    ]
+    again = open_source(f"replay:{tmp_path / 'belt.vcap'}")
+    assert [(b.start + i, v) for b in again.blocks() for i, v in enumerate(b.samples[:, 0].tolist())] == live
+
+
+def test_a_belt_that_goes_out_of_reach_is_lost() -> None:
+    FakeClient.made.clear()
+    source = open_ble("//AA:BB", "protocol=heart-rate", PACE, None, FakeClient)
+    FakeClient.made[0].vanish()
+    with pytest.raises(SourceLost, match="out of reach"):
+        list(source.blocks())
+    source.close()
+    with pytest.raises(SourceLost, match="cannot be reached"):
+        open_ble("//out-of-reach", "protocol=heart-rate", PACE, None, FakeClient)
+
+
+def test_without_bleak_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bleak", None)  # how Python marks a missing module
+    with pytest.raises(SourceError, match=r"bleak package is not installed here; pip install 'vitaledge\[ble\]'"):
+        open_source("ble://AA:BB?protocol=polar-ecg")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("ble:?protocol=polar-ecg", "no address"), ("ble://A?protocol=cyton", "'cyton'; one of heart-rate")],
+)
+def test_a_wrong_address_or_protocol_is_refused(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        open_source(url)
