@@ -1,4 +1,4 @@
-"""The device's command line: run, replay, bench, check, info, sources, probe."""
+"""The device's command line: run, replay, bench, check, info, sources, probe, simulate."""
 
 from __future__ import annotations
 
@@ -126,6 +126,20 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--baud", type=_count, help="only at this speed (default: at each protocol's own)")
     probe.add_argument("--seconds", type=float, default=3.0, help="how long to listen at each setting (default: 3)")
     probe.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    simulate = _plain(
+        commands,
+        "simulate",
+        _simulate,
+        "play a record or a synthetic heart as a wearable would send it",
+        "edge-runtime simulate cyton --to pty:/tmp/wearable",
+        "edge-runtime simulate csv --to tcp:7000 --source 'synthetic:?pvc=0.1' --faults drop=0.001,unplug=0.002",
+    )
+    simulate.add_argument("protocol", help="a name from `edge-runtime sources`")
+    simulate.add_argument("--to", required=True, help="pty, pty:LINK, tcp, tcp:PORT or tcp:HOST:PORT")
+    simulate.add_argument("--source", default="synthetic:?seconds=max", help="what is played (default: a calm heart)")
+    simulate.add_argument("--faults", default="", help="such as drop=0.001,flip=0.001,stall=0.01,drift_ppm=50,wrap")
+    simulate.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
+    simulate.add_argument("--speed", type=float, default=1.0, help="times real time (default: 1)")
     return parser
 
 
@@ -272,6 +286,36 @@ def _sources(options: argparse.Namespace) -> int:
     lines = [f"{p['port']}  {p['description'] or ''}" for p in found["ports"]] or ["no serial port"]
     lines += [f"{p['protocol']:12} {p['title']}: {p['rate_hz']:g} Hz, {p['baud']} baud" for p in found["protocols"]]
     _say(options, dict(found), "\n".join(lines))
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    import time
+    from contextlib import closing
+
+    from edge_runtime.contract.errors import SettingsError
+    from edge_runtime.sensors.faults import parse_faults
+    from edge_runtime.sensors.source import open_source
+    from edge_runtime.sensors.wearable import outlet, play, url
+    from edge_runtime.service import stop_on_signals
+
+    if not options.speed > 0.0:
+        raise SettingsError(f"--speed is {options.speed:g}; a positive number wanted")
+    faults = parse_faults(options.faults)
+    with stop_on_signals() as stop, closing(open_source(options.source)) as source, closing(outlet(options.to)) as out:
+        sys.stdout.write(url(options.protocol, out) + "\n")
+        sys.stdout.flush()
+        play(
+            options.protocol,
+            source,
+            out,
+            faults,
+            seed=options.seed,
+            speed=options.speed,
+            is_stopped=stop.is_set,
+            clock=time.monotonic_ns,
+            sleep=time.sleep,
+        )
     return 0
 
 
