@@ -108,6 +108,24 @@ def test_a_cyton_counter_that_went_round_is_told_by_time() -> None:
     assert stage.counts.damaged == 790
 
 
+def test_a_late_burst_with_damage_in_it_is_no_round_of_the_counter() -> None:
+    stage = PROTOCOLS["cyton"].decoder()
+    data = cyton.encode([[0.0] * 8] * 310)
+    stage.feed(data[: 33 * 10], 0)
+    found = stage.feed(data[33 * 10 : 33 * 20 + 5] + data[33 * 20 + 6 :], round(1.2e9))
+    assert (found[0].start, found[0].stop) == (10, 20)
+    assert found[-1].stop == 310
+
+
+def test_frames_that_never_came_are_a_gap_although_no_byte_is_wrong() -> None:
+    data = edge_frame.encode([[float(i)] for i in range(10)])
+    size = len(data) // 10
+    stage = PROTOCOLS["edge"].decoder("rate_hz=100")
+    found = stage.feed(data[: 2 * size] + data[5 * size :])
+    assert [(b.start, b.stop, b.samples[0, 0]) for b in found] == [(0, 2, 0.0), (5, 10, 5.0)]
+    assert stage.counts.damaged == 3
+
+
 def test_a_frame_said_twice_counts_once() -> None:
     data = edge_frame.encode([[1.0], [2.0], [3.0]])
     size = len(data) // 3
@@ -381,3 +399,9 @@ def test_units_are_named_once_or_by_column() -> None:
     assert PROTOCOLS["cyton"].decoder().spec.unit == "uV"
     assert PROTOCOLS["nonin2"].decoder().spec.unit == "count,%,bpm"
     assert PROTOCOLS["nonin2"].decoder("channel=HR").spec.unit == "bpm"
+
+
+def test_an_edge_frame_needs_its_end() -> None:
+    data = edge_frame.encode([[1.0]])
+    assert PROTOCOLS["edge"].decoder("rate_hz=100").feed(data[:-1] + b"\xa5") == []
+    assert len(PROTOCOLS["edge"].decoder("rate_hz=100").feed(data)) == 1
