@@ -224,3 +224,10 @@ def test_what_cannot_be_simulated_is_refused_in_one_line(
 ) -> None:
     assert main(["simulate", *arguments]) == 1
     assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_burst_loses_1_to_64_bytes_in_a_row() -> None:
+    data = b"".join(i.to_bytes(4, "big") for i in range(25_000))
+    stage = ByteFaults(Faults(burst=0.001), 1)
+    lost = len(data) - len(stage.feed(data))
+    assert lost / stage.n_hit == pytest.approx(32.5, abs=8.0)  # four deviations of the mean of about 97 lengths
