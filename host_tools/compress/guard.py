@@ -15,6 +15,9 @@ from host_tools.export.plain import export_plain
 from host_tools.measure.latency import interleaved_ns, ratio
 
 
+SENSITIVITIES = ("sensitivity_", "se_")  # how tasks begin the names of figures that are classes' sensitivities
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guard:
     """What a step may cost.
@@ -72,5 +75,5 @@ def _limits(guard: Guard, metric: str, figures: Mapping[str, float]) -> list[tup
     """Which figures are compared, and how many points each may lose."""
     limits = [(metric, guard.points)]
     if math.isfinite(guard.sensitivity):
-        limits += [(k, guard.sensitivity) for k, v in figures.items() if k.startswith("sensitivity") and v == v]
+        limits += [(k, guard.sensitivity) for k, v in figures.items() if k.startswith(SENSITIVITIES) and v == v]
     return limits

@@ -14,10 +14,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.guard import Guard, judge
 from host_tools.compress.step import Candidate, Lab
 from host_tools.compress.train import Train
 from host_tools.export.plain import export_plain
+from host_tools.tasks.task import Examples
 from tests.toy_task import SAMPLES, WaveNet, Waves
 
 GUARD = Guard(points=3.0, sensitivity=8.0)
@@ -155,6 +157,20 @@ def test_an_honest_variant_passes(lab: Lab, trained: Candidate) -> None:
     assert [row[0] for row in verdict.table.rows] == [
         "accuracy", "sensitivity_slow", "sensitivity_middle", "sensitivity_fast",
     ]  # fmt: skip
+
+
+class ByShortNames(Waves):
+    """Sensitivities as the ECG tasks name them."""
+
+    def score(self, logits: Float32Array, examples: Examples) -> dict[str, float]:
+        return {k.replace("sensitivity_", "se_"): v for k, v in super().score(logits, examples).items()}
+
+
+def test_a_lost_class_is_refused_whatever_the_task_calls_its_sensitivity(lab: Lab, trained: Candidate) -> None:
+    other = replace(lab, task=ByShortNames())
+    verdict = judge(Guard(points=100.0, sensitivity=8.0), trained, changed(trained, collapsed_class), other)
+    assert len(verdict.reasons) == 1
+    assert verdict.reasons[0].startswith("se_middle lost")
 
 
 def test_a_guard_that_cannot_refuse_is_refused() -> None:
