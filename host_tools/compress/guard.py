@@ -14,7 +14,6 @@ from host_tools.compress.step import Candidate, Lab, Table
 from host_tools.export.plain import export_plain
 from host_tools.measure.latency import interleaved_ns, ratio
 
-
 SENSITIVITIES = ("sensitivity_", "se_")  # how tasks begin the names of figures that are classes' sensitivities
 
 
