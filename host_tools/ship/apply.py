@@ -10,6 +10,7 @@ from host_tools.ship.device import Device
 from host_tools.ship.errors import LinkError, ShipError
 from host_tools.ship.options import Progress
 from host_tools.ship.plan import (
+    Authenticate,
     Check,
     File,
     Launch,
@@ -24,6 +25,7 @@ from host_tools.ship.plan import (
     UnpackRuntime,
     Verify,
 )
+from host_tools.ship.signing import require_authentic
 
 # Where a deployment keeps what is not finished; the root's lock sees to it that there is only one.
 STAGING = "incoming/deploy"
@@ -35,12 +37,14 @@ class Apply:
 
     contents  sha256 -> bytes, or the file that holds them, for everything the plan sends
     active    the current release; a message says which one it is after a failure
+    authenticate  has the device decide whether it trusts the release
     """
 
     device: Device
     contents: dict[str, Path | bytes]
     active: str | None
     progress: Progress
+    authenticate: Callable[[], None]
     check_timeout_s: float = 300.0
     bytes_sent: int = 0
     check_output: str = ""
@@ -62,6 +66,8 @@ class Apply:
         root, verb = self.device.root, self.device.verb
         staging = self.device.path(STAGING)
         match step:
+            case Authenticate():
+                self.authenticate()
             case MakeRoot():
                 verb("make_root", root=root)
             case Tidy(names=names):
@@ -97,7 +103,8 @@ class Apply:
 
 
 def check(device: Device, release: str, timeout_s: float) -> str:
-    """The release's own check on the device; gives what it printed, raises ShipError if it fails."""
+    """The release's signatures and its own check on the device; gives what the check printed, or raises ShipError."""
+    require_authentic(device, release)
     return _checked(device, release, f"{device.root}/releases/{release}", timeout_s)
 
 

@@ -15,12 +15,17 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.plan import File, Step, Wish, plan, require_space
+from host_tools.ship.signing import authenticate, signatures
 from host_tools.ship.wheels import platform_of, wheels_for
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeployResult:
-    """What a deployment did; `check` is what the device's check printed, empty if nothing was to do."""
+    """What a deployment did.
+
+    check    what the device's check printed, empty if nothing was to do
+    signers  the device's file of allowed signers; empty if it takes what nobody signed
+    """
 
     release: str
     previous: str | None
@@ -28,6 +33,7 @@ class DeployResult:
     bytes_sent: int
     seconds: float
     check: str
+    signers: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,14 @@ def deploy(
         wish, contents = _wish(bundle, archives, facts, options.keep)
         steps = plan(facts, wish)
         require_space(facts, steps, device.name)
-        work = Apply(device, contents, facts.current, progress, options.check_timeout_s)
+        # Before anything else: a key that cannot sign is told even where there is nothing to do.
+        signed = signatures(bundle, archives, options.sign_key)
+
+        def ask_trust() -> None:
+            manifest = bundle.file(MANIFEST).read_bytes()
+            authenticate(device, wish.release, manifest, signed, options.allow_downgrade)
+
+        work = Apply(device, contents, facts.current, progress, ask_trust, options.check_timeout_s)
         work.run(steps)
     return DeployResult(
         release=wish.release,
@@ -71,6 +84,7 @@ def deploy(
         bytes_sent=work.bytes_sent,
         seconds=time.monotonic() - started,
         check=work.check_output,
+        signers=facts.signers,
     )
 
 

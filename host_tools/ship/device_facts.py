@@ -107,6 +107,7 @@ def facts(root, brief):
     except (OSError, ValueError):
         memory = 0
     history = read_json(os.path.join(root, "history.json")).get("releases", [])
+    signers = ("/etc/vitaledge/allowed_signers", os.path.join(root, "trust", "allowed_signers"))
     return {
         "schema": 1,
         "executable": sys.executable,
@@ -126,6 +127,8 @@ def facts(root, brief):
         "current": current(root),
         "history": [str(name) for name in history],
         "incoming": names_in(os.path.join(root, "incoming")),
+        "signers": next((path for path in signers if os.path.isfile(path)), ""),
+        "signed": [name[: -len(".json")] for name in names_in(os.path.join(root, "trust", "releases"))],
     }
 
 

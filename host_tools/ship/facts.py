@@ -37,6 +37,8 @@ class Facts:
 
     launcher  sha256 of ROOT/bin/edge-runtime; empty if it is missing or cannot be executed
     history   releases that were active, oldest first
+    signers   the file of those whose signatures it wants; empty if it takes everything
+    signed    releases whose signatures are there
     """
 
     schema: int
@@ -57,6 +59,8 @@ class Facts:
     current: str | None
     history: tuple[str, ...]
     incoming: tuple[str, ...]
+    signers: str = ""
+    signed: tuple[str, ...] = ()
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -83,6 +87,7 @@ class Facts:
             n = sum(not whole for whole in archives.values())
             lines.append(f"runtime    {name}: {len(archives)} archives, {f'{n} DAMAGED' if n else 'whole'}")
         lines.append(f"history    {', '.join(self.history) or 'none'}")
+        lines.append(f"signers    {self.signers or 'none: whoever may log in may deploy'}")
         if self.incoming:
             lines.append(f"leftovers  {', '.join(self.incoming)} in incoming/; the next deployment removes them")
         return "\n".join(lines)

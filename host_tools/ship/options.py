@@ -26,6 +26,9 @@ class ShipOptions:
     runtime_package  the `edge_runtime` folder to ship; None: the one that is imported here
     requirements     what the device needs besides it
     keep             how many old releases stay on the device
+    accept_new       take the host key of a host that no file of known hosts names, and note it there
+    sign_key         SSH key that signs what the device wants signed; None: only the bundle's own signature
+    allow_downgrade  let an older bundle replace a newer one of the same name
     """
 
     known_hosts: Path | None = None
@@ -36,6 +39,9 @@ class ShipOptions:
     runtime_package: Path | None = None
     requirements: tuple[str, ...] = ("numpy", "psutil", "pyserial", "onnxruntime")
     keep: int = 3
+    accept_new: bool = False
+    sign_key: Path | None = None
+    allow_downgrade: bool = False
     check_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
@@ -43,6 +49,7 @@ class ShipOptions:
         for name, path, kind in (
             ("--known-hosts", self.known_hosts, "file of trusted host keys"),
             ("--key", self.key_file, "private key"),
+            ("--sign", self.sign_key, "key made by ssh-keygen"),
             ("--wheels", self.wheels, "folder of wheels"),
         ):
             if path is None:

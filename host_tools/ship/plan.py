@@ -42,6 +42,16 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Authenticate:
+    """Have the device decide whether it trusts the release, before anything of it is sent."""
+
+    release: str
+
+    def __str__(self) -> str:
+        return f"ask the device whether it trusts {self.release}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class MakeRoot:
     """Make the root folder and those below it."""
 
@@ -156,18 +166,34 @@ class Prune:
         return f"remove {len(self.releases)} old releases, {len(self.runtimes)} old runtimes"
 
 
-Step = MakeRoot | Tidy | PushRuntime | UnpackRuntime | PushRelease | Verify | Check | Launch | Switch | Remember | Prune
+Step = (
+    Authenticate
+    | MakeRoot
+    | Tidy
+    | PushRuntime
+    | UnpackRuntime
+    | PushRelease
+    | Verify
+    | Check
+    | Launch
+    | Switch
+    | Remember
+    | Prune
+)
 
 
 def plan(facts: Facts, wish: Wish) -> list[Step]:
     """Steps from `facts` to `wish`, in order; none if there is nothing to do."""
     steps: list[Step] = []
+    runtime = _runtime_steps(facts, wish)
+    release = _release_steps(facts, wish)
+    is_unproved = bool(facts.signers) and wish.release not in facts.signed
+    if runtime or release or facts.current != wish.release or is_unproved:
+        steps.append(Authenticate(release=wish.release))
     if not facts.has_root:
         steps.append(MakeRoot())
     if facts.incoming:
         steps.append(Tidy(names=facts.incoming))
-    runtime = _runtime_steps(facts, wish)
-    release = _release_steps(facts, wish)
     steps += runtime + release
     if runtime or release or facts.current != wish.release:
         steps.append(Check(release=wish.release))

@@ -15,6 +15,7 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts, ReleaseFacts, RuntimeFacts, gather
 from host_tools.ship.plan import (
     RESERVE_BYTES,
+    Authenticate,
     Check,
     File,
     Launch,
@@ -67,6 +68,7 @@ def after(facts: Facts, wish: Wish) -> Facts:
 
 def test_a_bare_device_gets_everything():
     assert plan(BARE, WISH) == [
+        Authenticate(release="ecg-1"),
         MakeRoot(),
         PushRuntime(files=(NUMPY, RUNTIME)),
         UnpackRuntime(runtime="abc", sent=(NUMPY, RUNTIME), reused=()),
@@ -97,14 +99,15 @@ def test_a_new_runtime_reuses_what_the_device_has():
     newer = replace(RUNTIME, sha256="s" * 64)
     wish = replace(WISH, release="ecg-2", runtime="def", archives=(NUMPY, newer))
     steps = plan(after(BARE, WISH), wish)
-    assert steps[0] == PushRuntime(files=(newer,))
-    assert steps[1] == UnpackRuntime(runtime="def", sent=(newer,), reused=(NUMPY,))
+    assert steps[1] == PushRuntime(files=(newer,))
+    assert steps[2] == UnpackRuntime(runtime="def", sent=(newer,), reused=(NUMPY,))
 
 
 def test_a_damaged_archive_is_not_reused_but_sent_again():
     facts = after(BARE, WISH)
     damaged = replace(facts, runtimes={"abc": RuntimeFacts(archives={"n" * 64: False, "r" * 64: True})})
     assert plan(damaged, WISH) == [
+        Authenticate(release="ecg-1"),
         PushRuntime(files=(NUMPY,)),
         UnpackRuntime(runtime="abc", sent=(NUMPY,), reused=(RUNTIME,)),
         Check(release="ecg-1"),
@@ -115,12 +118,13 @@ def test_only_the_files_that_a_release_lacks_are_sent():
     facts = after(BARE, WISH)
     hashes = {"model.onnx": "x" * 64, "manifest.json": MANIFEST.sha256}
     damaged = replace(facts, releases={"ecg-1": ReleaseFacts(runtime="abc", files=hashes)})
-    assert plan(damaged, WISH)[0] == PushRelease(release="ecg-1", runtime="abc", files=(MODEL,))
+    assert plan(damaged, WISH)[1] == PushRelease(release="ecg-1", runtime="abc", files=(MODEL,))
 
 
 def test_a_release_that_never_became_active_is_checked_and_switched_to_without_sending():
     facts = replace(after(BARE, WISH), current=None, history=())
     assert plan(facts, WISH) == [
+        Authenticate(release="ecg-1"),
         Check(release="ecg-1"),
         Switch(release="ecg-1", previous=None),
         Remember(releases=("ecg-1",)),
@@ -144,7 +148,7 @@ def test_what_is_kept_for_nothing_is_removed_last():
 def test_a_runtime_left_by_an_interrupted_deployment_is_used_and_stays():
     facts = replace(after(BARE, WISH), releases={}, current=None, history=())
     steps = plan(facts, WISH)
-    assert isinstance(steps[0], PushRelease)
+    assert isinstance(steps[1], PushRelease)
     assert not [step for step in steps if isinstance(step, Prune)]
 
 
