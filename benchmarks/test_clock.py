@@ -1,7 +1,7 @@
 """How wrong a sample's time is after 60 s of a device that drifts by 50 ppm and whose chunks arrive with jitter.
 
-Floor: 5 ms. Goal: 1 ms. Conditions: 250 Hz, 25 chunks a second, fixed seeds; the truth is the simulated device's own
-clock plus its least delay. Only the cost depends on the machine.
+Floor: 5 ms. Goal: 1 ms. Conditions: 250 Hz, 25 chunks a second, fixed seeds, the clock as it is made for every
+wearable; the truth is the simulated device's own clock plus its least delay. Only the cost depends on the machine.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.sensors.clock import DeviceClock, Jitter
+from edge_runtime.sensors.clock import DeviceClock
 
 RATE_HZ, PPM, SECONDS, PER_CHUNK, SEEDS = 250.0, 50.0, 60.0, 10, range(50)
 FLOOR_MS, GOAL_MS = 5.0, 1.0
-JITTERS: dict[str, tuple[Jitter, Callable[[np.random.Generator, int], np.ndarray]]] = {
+JITTERS: dict[str, tuple[str, Callable[[np.random.Generator, int], np.ndarray]]] = {
     "late, uniform 0 to 5 ms": ("late", lambda rng, n: rng.uniform(0.0, 5.0, n)),
     "late, exponential, mean 5 ms": ("late", lambda rng, n: rng.exponential(5.0, n)),
+    "late, half normal of 5 ms": ("late", lambda rng, n: np.abs(rng.normal(0.0, 5.0, n))),
     "both, uniform -5 to 5 ms": ("both", lambda rng, n: rng.uniform(-5.0, 5.0, n)),
     "both, normal, deviation 5 ms": ("both", lambda rng, n: rng.normal(0.0, 5.0, n)),
 }
@@ -35,9 +36,9 @@ def chunks(name: str, seed: int) -> tuple[list[int], list[int], float]:
     return ticks.tolist(), np.round(arrival_ns).astype(np.int64).tolist(), float(true_ns[-1])
 
 
-def stamped(name: str, ticks: list[int], arrivals: list[int]) -> int:
+def stamped(ticks: list[int], arrivals: list[int]) -> int:
     """The last chunk's time."""
-    clock, stamp = DeviceClock(RATE_HZ, jitter=JITTERS[name][0]), 0
+    clock, stamp = DeviceClock(RATE_HZ), 0
     for tick, arrival_ns in zip(ticks, arrivals, strict=True):
         stamp = clock.observe(tick, arrival_ns)
     return stamp
@@ -48,11 +49,11 @@ def test_time_after_a_minute(name: str, benchmark: Any) -> None:
     errors_ms = []
     for seed in SEEDS:
         ticks, arrivals, true_ns = chunks(name, seed)
-        errors_ms.append(abs(stamped(name, ticks, arrivals) - true_ns) / 1e6)
+        errors_ms.append(abs(stamped(ticks, arrivals) - true_ns) / 1e6)
     p50, p95, worst = np.percentile(errors_ms, [50, 95, 100])
     benchmark.extra_info.update(
         {"error_p50_ms": p50, "error_p95_ms": p95, "error_max_ms": worst, "n": len(errors_ms), "chunks": len(ticks)}
         | {"floor_ms": FLOOR_MS, "goal_ms": GOAL_MS, "misses_of_goal": sum(e > GOAL_MS for e in errors_ms)}
     )
     assert worst <= FLOOR_MS
-    benchmark.pedantic(stamped, args=(name, ticks, arrivals), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(stamped, args=(ticks, arrivals), rounds=5, warmup_rounds=1)

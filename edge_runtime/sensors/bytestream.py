@@ -49,6 +49,7 @@ class Recorder(Protocol):
 class Connection:
     """Chunks of one connection -> blocks; the same chunks at the same times give the same blocks.
 
+    A block's time is that of its newest sample by the device's fitted clock, not that of its chunk's arrival.
     A decoder without a counter cannot know how long a silence was: from a second on it is measured by arrival.
     The declared rate is the sensor's promise: what arrives is measured over MEASURED_S, and a stream at another
     rate is refused, for every time and heart rate would be wrong. `measured_rate_hz` is NaN until then.
@@ -69,8 +70,7 @@ class Connection:
         self._last_ns, self._n_bytes = t_ns, self._n_bytes + len(chunk)
         if blocks:
             self.next = blocks[-1].stop
-            self.clock.observe(self.next - 1, t_ns)
-        return blocks
+        return self._timed(blocks)
 
     def check_rate(self, t_ns: int) -> None:
         """Call behind each chunk; raises SourceError for a stream that is not what was declared."""
@@ -94,6 +94,14 @@ class Connection:
                 "correct rate_hz, or the sensor's settings"
             )
 
+    def _timed(self, blocks: list[Block]) -> list[Block]:
+        """Blocks at the times that the fitted clock gives them; rows that come when they like keep their arrival."""
+        if not blocks or self._is_irregular:
+            return blocks
+        newest_ns = self.clock.observe(blocks[-1].stop - 1, blocks[-1].t_ns)
+        times = [min(self.clock.time_ns(b.stop - 1), newest_ns) for b in blocks[:-1]]
+        return [replace(b, t_ns=t_ns) for b, t_ns in zip(blocks, [*times, newest_ns], strict=True)]
+
     def _shifted(self, blocks: Sequence[Block], t_ns: int) -> list[Block]:
         silence_s = 0.0 if self._last_ns is None else (t_ns - self._last_ns) * 1e-9
         if silence_s >= SILENCE_S:
@@ -103,7 +111,7 @@ class Connection:
                 came, rate = sum(len(b.samples) for b in blocks), self.decoder.spec.rate_hz
                 missing = round(silence_s * rate) - came
                 self._skipped += missing if missing > 0.5 * rate else 0
-        return [replace(b, start=b.start + self._skipped) for b in blocks]
+        return [replace(b, start=b.start + self._skipped) for b in blocks] if self._skipped else list(blocks)
 
 
 class ByteSource:

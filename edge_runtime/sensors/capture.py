@@ -187,8 +187,8 @@ def open_replay(path: str, query: str, pace: Pace) -> Replay:
 class Replay:
     """Source that gives the blocks which the live run saw: the same bytes, cut in the same places.
 
-    Times of arrival are the recorded ones wherever something is measured by them. Blocks carry them moved to now
-    where it is paced, and 0 where it is not.
+    Times of arrival are the recorded ones wherever something is measured by them. Blocks carry the times fitted to
+    them, moved to now where it is paced, and 0 where it is not.
     """
 
     def __init__(self, where: str, wired: Wired, records: Iterator[Record], pace: Pace) -> None:
@@ -213,7 +213,8 @@ class Replay:
             due_ns = self._due(record.t_ns, *begun)
             yield from self._waited(due_ns, connection.next)
             for block in connection.feed(record.chunk, record.t_ns):
-                yield replace(timeline.place(block, record.t_ns), t_ns=due_ns)
+                placed = timeline.place(block, record.t_ns)
+                yield replace(placed, t_ns=self._due(placed.t_ns, *begun))
             connection.check_rate(record.t_ns)
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ class Protocol:
     encode        float32 (n, channels) as the decoder of `example` gives them, the first frame's number -> bytes
     baud, serial  the port's settings, in pyserial's words
     start, stop   bytes that the device wants before it sends, and when nobody listens any more
+    is_irregular  its rows come when something was measured, so their rate says nothing
     """
 
     name: str
@@ -46,6 +47,7 @@ class Protocol:
     serial: Mapping[str, Any] = field(default_factory=dict)
     start: bytes = b""
     stop: bytes = b""
+    is_irregular: bool = False
 
     def decoder(self, query: str = "") -> Decoder:
         """A decoder with the options of a URL, such as `rate_hz=250&channel=ECG`."""
@@ -132,6 +134,7 @@ _ALL = (
         make_decoder=_wire(Nonin13),
         encode=rows.nonin_13,
         baud=9600,
+        is_irregular=True,
     ),
     Protocol(
         name="contec",

@@ -61,7 +61,7 @@ def parse_wired(query: str, where: str, known: Mapping[str, Any] = PROTOCOLS) ->
         serial=protocol.serial,
         start=protocol.start,
         stop=protocol.stop,
-        is_irregular=getattr(protocol, "is_irregular", False),
+        is_irregular=protocol.is_irregular,
     )
 
 

@@ -126,7 +126,7 @@ def test_an_ecg_played_into_a_real_terminal_arrives_whole(terminal: tuple[int, s
     samples = np.concatenate([b.samples[:, 0] for b in found])
     np.testing.assert_array_equal(samples, ((ecg - 512.0) * 0.005).astype(np.float32))
     assert ranges(found) == [(0, len(ecg))]
-    assert all(a.t_ns <= b.t_ns for a, b in itertools.pairwise(found))
+    assert all(a.t_ns <= b.t_ns for a, b in itertools.pairwise(b for b in found if len(b.samples)))
     assert source.spec.channels == ("ECG",)
 
 
