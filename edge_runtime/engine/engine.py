@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph
 from edge_runtime.contract.signal import Block, Frames
+
+STREAMS = "streams"  # name of the dimension that a graph leaves free, for the number of streams
 
 
 class Stepper(Protocol):
@@ -40,13 +42,37 @@ class Engine(Protocol):
         """Load one graph of a bundle; raises EngineError if the library refuses it."""
 
 
+class Batch(Protocol):
+    """One loaded graph that takes many streams in a call; it keeps no state.
+
+    reads   arrays to write before `run`, by tensor name: (n_streams, *shape of one stream)
+    writes  arrays to read after it; the next run overwrites them
+    """
+
+    n_streams: int
+    reads: dict[str, np.ndarray]
+    writes: dict[str, np.ndarray]
+
+    def run(self) -> None:
+        """Run the graph once, for all streams."""
+
+
+@runtime_checkable
+class BatchEngine(Protocol):
+    """An engine that can take many streams in a call."""
+
+    def load_batch(self, bundle: Bundle, graph: Graph, n_streams: int) -> Batch:
+        """Load one graph for that many streams; raises EngineError if it takes one only."""
+
+
 class StreamingTrunk:
     """Stage: conditioned blocks in, scores per frame out; one graph call every `hop` samples."""
 
     def __init__(self, stepper: Stepper, graph: Graph, hop_samples: int, stride: int) -> None:
         self._stepper, self._hop, self._stride = stepper, hop_samples, stride
         self._input = stepper.inputs[graph.inputs[0].name].reshape(-1)
-        self._scores = stepper.outputs[graph.outputs[0].name]
+        scores = stepper.outputs[graph.outputs[0].name]
+        self._scores = scores.reshape(-1, scores.shape[-1])
         if len(self._scores) != hop_samples // stride:
             raise EngineError(
                 f"graph '{graph.name}' gives {len(self._scores)} frames a step; {hop_samples // stride} wanted"

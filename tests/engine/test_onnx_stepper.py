@@ -177,6 +177,7 @@ ON_A_GPU = """
 __version__ = "9.9"
 class SessionOptions:
     def add_session_config_entry(self, key, value): pass
+    def add_free_dimension_override_by_name(self, name, value): pass
 class InferenceSession:
     def __init__(self, *more, **named): pass
     def get_providers(self): return ["CUDAExecutionProvider", "CPUExecutionProvider"]
