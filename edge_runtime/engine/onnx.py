@@ -9,6 +9,10 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph, State
+from edge_runtime.engine.engine import STREAMS
+from edge_runtime.engine.onnx_batch import OnnxBatch
+
+FRAMES = "frames"  # name of the dimension that a graph leaves free, for the length in time
 
 
 class OnnxEngine:
@@ -31,11 +35,22 @@ class OnnxEngine:
 
     def load(self, bundle: Bundle, graph: Graph) -> OnnxStepper:
         """Load one graph of a bundle with its state bound; raises EngineError if it is refused."""
+        return OnnxStepper(self._ort, self._open(bundle, graph, 1), graph, str(bundle.file(graph.file)))
+
+    def load_batch(self, bundle: Bundle, graph: Graph, n_streams: int) -> OnnxBatch:
+        """Load one graph for that many streams in a call; raises EngineError if it is refused or takes one only."""
+        return OnnxBatch(
+            self._ort, self._open(bundle, graph, n_streams), graph, n_streams, str(bundle.file(graph.file))
+        )
+
+    def _open(self, bundle: Bundle, graph: Graph, n_streams: int, n_hops: int = 1) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_free_dimension_override_by_name(STREAMS, n_streams)
+        options.add_free_dimension_override_by_name(FRAMES, n_hops * _frames(graph))
         path = bundle.file(graph.file)
         try:
             session = self._ort.InferenceSession(str(path), options, providers=[self.provider])
@@ -44,7 +59,7 @@ class OnnxEngine:
         used = session.get_providers()
         if used != [self.provider]:
             raise EngineError(f"{path}: runs on {used}; {self.provider} wanted")
-        return OnnxStepper(self._ort, session, graph, str(path))
+        return session
 
 
 class OnnxStepper:
@@ -88,6 +103,11 @@ class OnnxStepper:
         self._turn = 0
         for state in self._states:
             self._read[0][state.input][...] = state.initial
+
+
+def _frames(graph: Graph) -> int:
+    """Rows of the first input, where it has rows: the second last axis."""
+    return graph.inputs[0].shape[-2] if graph.inputs and len(graph.inputs[0].shape) > 1 else 1
 
 
 def _tail(array: np.ndarray, state: State) -> np.ndarray:

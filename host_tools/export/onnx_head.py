@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.contract.manifest import Graph, State, Tensor
 from edge_runtime.contract.rhythm import N_FEATURES
+from edge_runtime.engine.engine import STREAMS
 from host_tools.export.onnx_trunk import IR_VERSION, OPSET
 from host_tools.nets.beats import N_CLASSES, TEMPLATE_RATE, BeatHead
 
@@ -43,7 +44,7 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
         node("Concat", ["e", "diff", "r"], ["z"], axis=1),
         node("Gemm", ["z", inner, bias1], ["z1"], transB=1),
         node("Relu", ["z1"], ["z2"]),
-        node("Reshape", ["z2", writer.plain("shape", np.array([1, 1, hidden], np.int64))], ["z3"]),
+        node("Reshape", ["z2", writer.plain("shape", np.array([1, -1, hidden], np.int64))], ["z3"]),
         node(
             "GRU",
             ["z3", gru_in, gru_memory, writer.plain("bg", gru_bias[None]), "", "h_i"],
@@ -51,7 +52,7 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
             hidden_size=hidden,
             linear_before_reset=1,
         ),
-        node("Reshape", ["h_o", writer.plain("flat", np.array([1, hidden], np.int64))], ["h1"]),
+        node("Reshape", ["h_o", writer.plain("flat", np.array([-1, hidden], np.int64))], ["h1"]),
         node("Gemm", ["h1", classes, bias2], ["z4"], transB=1),
         node("Softmax", ["z4"], ["p"], axis=1),
     ]
@@ -79,18 +80,11 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
         Tensor(name="r", shape=(1, N_FEATURES), dtype="float32"),
     )
     outputs = (Tensor(name="p", shape=(1, N_CLASSES), dtype="float32"),)
-    info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         "head",
-        [
-            info(n, TensorProto.FLOAT, s)
-            for n, s in [(t.name, t.shape) for t in inputs] + [(s.input, s.shape) for s in states]
-        ],
-        [
-            info(n, TensorProto.FLOAT, s)
-            for n, s in [(t.name, t.shape) for t in outputs] + [(s.output, s.shape) for s in states]
-        ],
+        [_info(n, s) for n, s in [(t.name, t.shape) for t in inputs] + [(s.input, s.shape) for s in states]],
+        [_info(n, s) for n, s in [(t.name, t.shape) for t in outputs] + [(s.output, s.shape) for s in states]],
         writer.initializers,
     )
     model = helper.make_model(
@@ -114,6 +108,11 @@ def write_head(head: BeatHead, *, weights_int8: bool) -> tuple[onnx.ModelProto, 
         operators=4,
     )
     return model, entry
+
+
+def _info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    """A tensor of the graph: its last but one axis is the streams', any number of them."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, (*shape[:-2], STREAMS, shape[-1]))
 
 
 class _Constants:

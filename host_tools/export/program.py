@@ -6,7 +6,7 @@ non-negative, which later makes ReLU part of the quantization.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,6 +96,19 @@ def fold(trunk: Trunk) -> Program:
         last = operators[-1].name
     operators.append(_conv("y", last, trunk.out, None))
     return Program(operators=tuple(operators))
+
+
+def in_rows(conv: Conv) -> Conv | None:
+    """The same convolution of one channel over rows of `stride` samples, one row a step: the same products.
+
+    None where the kernel is no whole number of strides, or sees more of the past than its own length.
+    """
+    out, channels, kernel = conv.weight.shape
+    rows, rest = divmod(kernel, conv.stride)
+    if channels != 1 or rest or conv.dilation != 1 or conv.history != kernel - conv.stride:
+        return None
+    weight = np.ascontiguousarray(conv.weight.reshape(out, rows, conv.stride).transpose(0, 2, 1))
+    return replace(conv, weight=weight, stride=1, history=rows - 1)
 
 
 def _conv(

@@ -132,9 +132,9 @@ def _streaming(program: Program, x: Float32Array, hop: int, scales: dict[str, Sc
     state = {s.input: np.full(s.shape, s.initial, s.dtype) for s in graph.states}
     rows = []
     for start in range(0, len(x), hop):
-        scores, *written = run(None, {"x": x[start : start + hop].reshape(1, 1, 1, -1), **state})
+        scores, *written = run(None, {"x": x[start : start + hop].reshape(graph.inputs[0].shape), **state})
         state = {s.input: _tail(w, s.shape) for s, w in zip(graph.states, written, strict=True)}
-        rows.append(scores)
+        rows.append(scores.reshape(-1, scores.shape[-1]))
     return np.concatenate(rows)
 
 

@@ -86,10 +86,10 @@ def test_a_layer_that_is_always_zero_still_has_a_scale() -> None:
     )
     scales = calibrate(dead, [tiny_models.signal()])
     assert scales["c"].scale > 0
-    model, _ = write_trunk(dead, "streaming", 25, scales)
-    step = session(model)
-    inputs = {i.name: np.zeros(i.shape, np.uint8 if "uint8" in i.type else np.float32) for i in step.get_inputs()}
-    assert not step.run(None, inputs)[0].any()
+    model, graph = write_trunk(dead, "streaming", 25, scales)
+    inputs = {t.name: np.zeros(t.shape, t.dtype) for t in graph.inputs}
+    inputs |= {s.input: np.full(s.shape, s.initial, s.dtype) for s in graph.states}
+    assert not session(model).run(None, inputs)[0].any()
 
 
 @pytest.mark.parametrize("tail", [1.0, 4.0, 40.0])

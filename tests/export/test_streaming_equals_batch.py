@@ -65,12 +65,12 @@ def streaming(program: Program, x: Float32Array, hop: int, scales: dict[str, Sca
     state = {s.input: np.full(s.shape, s.initial, s.dtype) for s in graph.states}
     rows = []
     for start in range(0, len(x), hop):
-        y, *written = step.run(None, {"x": x[start : start + hop].reshape(1, 1, 1, -1), **state})
+        y, *written = step.run(None, {"x": x[start : start + hop].reshape(graph.inputs[0].shape), **state})
         for s, value in zip(graph.states, written, strict=True):
             axis = next((i for i in range(4) if s.shape[i] != s.output_shape[i]), 0)
             kept = range(s.output_shape[axis] - s.shape[axis], s.output_shape[axis])
             state[s.input] = np.take(value, kept, axis=axis)
-        rows.append(y)
+        rows.append(y.reshape(-1, y.shape[-1]))
     return np.concatenate(rows)
 
 
