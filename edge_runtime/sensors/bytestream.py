@@ -60,7 +60,7 @@ class Connection:
         self.clock = DeviceClock(self.decoder.spec.rate_hz)
         self.measured_rate_hz = math.nan
         self._where, self._is_irregular = where, wired.is_irregular
-        self._skipped = self._n_bytes = 0
+        self._skipped = self._n_bytes = self._newest_ns = 0
         self._last_ns: int | None = None
         self._measured_from: tuple[int, int] | None = None  # time, counter
 
@@ -98,8 +98,9 @@ class Connection:
         """Blocks at the times that the fitted clock gives them; rows that come when they like keep their arrival."""
         if not blocks or self._is_irregular:
             return blocks
-        newest_ns = self.clock.observe(blocks[-1].stop - 1, blocks[-1].t_ns)
-        times = [min(self.clock.time_ns(b.stop - 1), newest_ns) for b in blocks[:-1]]
+        before_ns, newest_ns = self._newest_ns, self.clock.observe(blocks[-1].stop - 1, blocks[-1].t_ns)
+        times = [min(max(self.clock.time_ns(b.stop - 1), before_ns), newest_ns) for b in blocks[:-1]]
+        self._newest_ns = newest_ns
         return [replace(b, t_ns=t_ns) for b, t_ns in zip(blocks, [*times, newest_ns], strict=True)]
 
     def _shifted(self, blocks: Sequence[Block], t_ns: int) -> list[Block]:

@@ -61,6 +61,7 @@ class CsvLines:
         self._last_count: int | None = None
         self._last_t_ns = 0
         self._held: tuple[int, float, int] | None = None  # a line whose counter nothing confirms yet
+        self._n_since_held = 0  # damaged lines behind it
 
     def feed(self, chunk: bytes, t_ns: int = 0) -> list[Block]:
         """Blocks of the lines that `chunk` completes; `t_ns` is its time of arrival."""
@@ -137,6 +138,7 @@ class CsvLines:
             self.chatter += 1
             return
         self.damaged += 1
+        self._n_since_held += 1
         if self._counter is None:
             self._next += 1
 
@@ -152,13 +154,14 @@ class CsvLines:
         elif self._has_checksum or (self._last_count is not None and self._ahead(count, self._last_count) == 1):
             self._drop_held()
             self._emit_counted(count, value, t_ns, samples)
-        elif self._held is not None and 0 < self._ahead(count, self._held[0]) <= self._rate_hz:
+        elif self._held is not None and 0 < self._ahead(count, self._held[0]) <= 1 + 2 * self._n_since_held:
+            # As far as the lines between say: a lost line end makes one line of two.
             held, self._held = self._held, None
             self._emit_counted(*held, samples)
             self._take_counted(count, value, t_ns, samples)
         else:
             self._drop_held()
-            self._held = (count, value, t_ns)
+            self._held, self._n_since_held = (count, value, t_ns), 0
 
     def _ahead(self, count: int, of: int) -> int:
         return (count - of) % self._wrap if self._wrap else count - of

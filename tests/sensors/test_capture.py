@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -192,10 +193,16 @@ class Taken:
         return [(b.start + i, v) for b in self.blocks for i, v in enumerate(b.samples[:, 0].tolist())]
 
 
+def sent_values(seed: int, seconds: float) -> list[int]:
+    """What a connection of `uneven_reads` sent, a line each."""
+    rng = np.random.default_rng(seed)
+    return [int(rng.integers(-500, 500)) for _ in range(round(250 * seconds))]
+
+
 def uneven_reads(seed: int, seconds: float) -> list[tuple[float, bytes]]:
     """Counted lines cut anywhere, some damaged, some silences, the counter going round in 1 s."""
-    rng = np.random.default_rng(seed)
-    lines = b"".join(b"%d,%d\n" % (i % 256, rng.integers(-500, 500)) for i in range(round(250 * seconds)))
+    rng = np.random.default_rng([seed, 1])
+    lines = b"".join(b"%d,%d\n" % (i % 256, v) for i, v in enumerate(sent_values(seed, seconds)))
     reads, at = [], 0
     while at < len(lines):
         size = int(rng.integers(1, 400))
@@ -235,8 +242,19 @@ def test_a_replay_gives_the_blocks_of_the_live_run_through_damage_and_reconnecti
     )
     assert live.flat() == again.flat()
     assert len(live.flat()) > 4000
-    starts = [b.start - a.stop for a, b in zip(live.blocks, live.blocks[1:], strict=False)]
-    assert sum(gap > 200 for gap in starts) >= 2  # a second away, then two
+    starts = [(a.stop, b.start) for a, b in zip(live.blocks, live.blocks[1:], strict=False)]
+    away = [(stop, start) for stop, start in starts if start - stop > 200]
+    assert [round((start - stop) / 250) for stop, start in away] == [1, 2]  # a second away, then two
+    # Every line is in its place: the first of a connection may be half a line and is left out.
+    place = dict(live.flat())
+    for begin, seed, seconds in ((0, 1, 9.0), (away[0][1], 2, 4.0), (away[1][1], 3, 5.0)):
+        sent = sent_values(seed, seconds)[1:]
+        found = {i: place[begin + i] for i in range(len(sent)) if begin + i in place}
+        assert len(found) > 0.85 * len(sent)
+        wrong = [i for i, value in found.items() if value != sent[i]]
+        # A digit that became another looks like any other, and so do two halves of lines: single ones, never a stretch.
+        assert len(wrong) <= 3
+        assert all(b - a > 1 for a, b in itertools.pairwise(wrong))
     took_s = (later.now_ns - 10**15) / 1e9
     factor = {"": 1.0, "?speed=1": 1.0, "?speed=7": 7.0, "?speed=max": np.inf}[speed]
     assert took_s == pytest.approx((time.now_ns - 5e9) / 1e9 / factor, abs=0.6)

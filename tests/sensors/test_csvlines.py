@@ -242,3 +242,19 @@ def test_damage_costs_the_damaged_lines_and_no_others(hits: list[tuple[int, str,
     # A hit harms two lines at most; one more waits where nothing follows to confirm it.
     assert stage.good >= len(lines) - 2 * len(hits) - 3 * len(hits)
     assert stage.good + stage.damaged <= len(lines) + 2 * len(hits)
+
+
+def test_a_counter_that_lost_a_digit_is_not_believed_although_it_wraps() -> None:
+    """15 reads as 1: what follows is a whole turn less 14 behind, and is not what the line would go on to."""
+    stage = CsvLines(250.0, column=1, counter=0, counter_wrap=256)
+    lines = [f"{i},{i * 10}" for i in range(40)]
+    lines[15] = "1 ,150"
+    found = samples(stage.feed(stream(lines)))
+    assert found == {i: i * 10.0 for i in range(40) if i != 15}
+
+
+def test_a_damaged_line_behind_a_gap_does_not_cost_the_line_before_it() -> None:
+    stage = CsvLines(250.0, column=1, counter=0, counter_wrap=256)
+    lines = [f"{i},{i * 10}" for i in (0, 1, 2, 20, 21, 22, 23)]
+    lines[4] = "2x,210"
+    assert samples(stage.feed(stream(lines))) == {i: i * 10.0 for i in (0, 1, 2, 20, 22, 23)}
