@@ -63,12 +63,14 @@ def _find(
         return Estimate(value=other.file_bytes / row.file_bytes)
     if claim.figure == "percent smaller":
         return Estimate(value=100.0 * (1.0 - row.file_bytes / other.file_bytes))
+    if claim.figure == "percent smaller, sent":
+        return Estimate(value=100.0 * (1.0 - row.compressed_bytes / other.compressed_bytes))
     if claim.figure == "times faster":
         found = ratio(ns, other.name, row.name)
         return Estimate(value=found.value, low=found.low, high=found.high, n=found.n_rounds)
     raise SettingsError(
         f"claim {claim.title!r}: figure {claim.figure!r} against another row; gain, points lost, times smaller, "
-        "percent smaller or times faster wanted"
+        "percent smaller, percent smaller, sent or times faster wanted"
     )
 
 

@@ -25,8 +25,13 @@ Options = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherPart:
-    """The teachers of each fold: one per seed, trained by `steps` from the task's teacher network."""
+    """The teachers of each fold: one per seed, trained by `steps` from the task's teacher network.
 
+    network  or from its student network, as in Furlanello et al., "Born-Again Neural Networks", ICML 2018: several
+             students of other seeds, together, teach one
+    """
+
+    network: Literal["student", "teacher"] = "teacher"
     seeds: tuple[int, ...] = (0,)
     steps: tuple[dict[str, object], ...] = ({"do": "train"},)
 
@@ -56,8 +61,8 @@ class Claim:
     """What the table must show about a row, alone or against another.
 
     figure  a figure of the task; or, against another row: `gain` (points of the metric; the lower end of its
-            interval counts), `points lost`, `times smaller`, `percent smaller`, `times faster`; or `bytes`,
-            `parameters`
+            interval counts), `points lost`, `times smaller`, `percent smaller`, `percent smaller, sent` (both files
+            compressed, as they travel), `times faster`; or `bytes`, `parameters`
     """
 
     title: str

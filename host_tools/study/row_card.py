@@ -13,7 +13,7 @@ from host_tools.study.result import Cell, ClaimResult, Estimate, RowResult, Stud
 from host_tools.tasks.shipping import Shipping
 
 POINTS = ("gain", "points lost")
-UNITS = {"times smaller": "times", "times faster": "times", "percent smaller": "%"}
+UNITS = {"times smaller": "times", "times faster": "times", "percent smaller": "%", "percent smaller, sent": "%"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,7 +215,9 @@ def _do(job: Job) -> Found:
             link = chains.together(teachers)
         else:
             start = job.study.origin(row).network
-            link = chains.make(start, job.seed, job.study.steps_of(row), teachers, how=start)
+            # A row that learns from no teacher does not depend on them.
+            taught_by = teachers if job.study.teachers_of([name]) else []
+            link = chains.make(start, job.seed, job.study.steps_of(row), taught_by, how=start)
         found[name] = [_cell(job, task, fold, link)]
         if row.personal is not None:
             _personal_cell(job, row, row.personal, fold, link)
@@ -223,7 +225,9 @@ def _do(job: Job) -> Found:
 
 
 def _teacher(study: Study, chains: Chains, seed: int) -> Link:
-    return chains.make("teacher", seed, study.teacher_steps(), how="teacher")
+    assert study.teacher is not None
+    network = study.teacher.network
+    return chains.make(network, seed, study.teacher_steps(), how=network)
 
 
 def _cell(job: Job, task: Task, fold: Fold, link: Link) -> Cell:
