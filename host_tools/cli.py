@@ -10,11 +10,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+from host_tools.ship.trust_commands import add_deploy_options, add_trust_commands
 
 if TYPE_CHECKING:
     from host_tools.ship.options import ShipOptions
@@ -116,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     _target_options(deploy)
     _wheels_option(deploy)
     deploy.add_argument("--plan", action="store_true", help="only say what would be done")
+    add_deploy_options(deploy)
+    add_trust_commands(partial(_command, commands), _target_options, _ship_options)
     rollback = _command(
         commands,
         "rollback",
@@ -256,6 +260,9 @@ def _target_options(command: argparse.ArgumentParser, *, default: bool = False) 
         command.add_argument("target", help=text)
     command.add_argument("--known-hosts", type=Path, help="trusted host keys (default: ~/.ssh/known_hosts)")
     command.add_argument("--key", type=Path, help="private key (default: agent and ~/.ssh/config)")
+    command.add_argument(
+        "--accept-new", action="store_true", help="take and note the key of a host that is not known yet"
+    )
 
 
 def _wheels_option(command: argparse.ArgumentParser) -> None:
@@ -267,9 +274,15 @@ def _wheels_option(command: argparse.ArgumentParser) -> None:
 def _ship_options(options: argparse.Namespace) -> ShipOptions:
     from host_tools.ship.options import ShipOptions
 
-    # Only commands that ship a runtime have --wheels.
-    wheels = getattr(options, "wheels", None)
-    return ShipOptions(known_hosts=options.known_hosts, key_file=options.key, wheels=wheels)
+    # Only commands that ship a runtime have --wheels, and only `deploy` those of trust.
+    return ShipOptions(
+        known_hosts=options.known_hosts,
+        key_file=options.key,
+        wheels=getattr(options, "wheels", None),
+        accept_new=options.accept_new,
+        sign_key=getattr(options, "sign", None),
+        allow_downgrade=getattr(options, "allow_downgrade", False),
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -348,6 +361,7 @@ def _deploy(options: argparse.Namespace) -> int:
     text = (
         f"{done.release} is active on {options.target}: {len(done.steps)} steps, "
         f"{done.bytes_sent} bytes sent, {done.seconds:.1f} s"
+        + ("" if done.signers else "; nobody's signature was asked for: no allowed signers there")
     )
     _say(options, asdict(done), text)
     return 0

@@ -211,7 +211,9 @@ def _open(target: Target, options: ShipOptions) -> Transport:
 def _advice(answer: dict[str, object]) -> str:
     if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({answer['error']}); free some space there"
-    if answer.get("errno") in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if answer.get("errno") == errno.EROFS:
+        return f"the disk is read-only ({answer['error']}); remount it for writing, and look why it was"
+    if answer.get("errno") in (errno.EACCES, errno.EPERM):
         return f"not allowed to write ({answer['error']}); choose a root folder that this user owns"
     return str(answer["error"])
 

@@ -18,6 +18,7 @@ import json
 import os
 import select
 import shutil
+import stat
 import sys
 import time
 import zipfile
@@ -159,8 +160,10 @@ def members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
             continue
         if ".." in parts or member.filename.startswith("/"):
             raise RefusedError(f"{archive.filename}: {member.filename!r} leads out of the archive")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise RefusedError(f"{archive.filename}: {member.filename!r} is a link; plain files wanted")
         if parts[0].endswith(".data"):
-            if parts[1] not in ("purelib", "platlib"):
+            if len(parts) < 3 or parts[1] not in ("purelib", "platlib"):
                 continue
             parts = parts[2:]
         yield member, "/".join(parts)

@@ -14,7 +14,7 @@ import asyncssh
 
 from host_tools.ship.errors import LinkError, ShipError
 from host_tools.ship.options import ShipOptions
-from host_tools.ship.ssh_trust import HostKeyWatch, client_options, explain
+from host_tools.ship.ssh_trust import HostKeyWatch, client_options, explain, new_known_hosts
 from host_tools.ship.targets import SshTarget
 from host_tools.ship.transport import Completed
 
@@ -43,7 +43,7 @@ class SshTransport:
             raise
 
     async def _connect(self, target: SshTarget) -> asyncssh.SSHClientConnection:
-        watch = HostKeyWatch()
+        watch = HostKeyWatch(new_known_hosts(self._options) if self._options.accept_new else None)
         arguments, settings, trusted = client_options(target, self._options, watch)
         try:
             return await asyncio.wait_for(asyncssh.connect(**arguments), self._options.connect_timeout_s + 1.0)

@@ -13,18 +13,38 @@ from host_tools.ship.options import ShipOptions
 from host_tools.ship.targets import SshTarget
 
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+DEFAULT_PORT = 22
 
 
 class HostKeyWatch(asyncssh.SSHClient):
-    """Refuses every key that is not in the known hosts and remembers its fingerprint for the message."""
+    """Refuses every key that is not in the known hosts and remembers its fingerprint for the message.
 
-    def __init__(self) -> None:
+    new_to  where a key is noted of a host that has none there yet; None: it is refused as well
+    """
+
+    def __init__(self, new_to: Path | None = None) -> None:
         self.refused = ""
+        self.trusted: asyncssh.SSHKnownHosts | None = None
+        self.name = ""
+        self._new_to = new_to
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Called only for keys that are not trusted."""
-        self.refused = f"{key.get_algorithm()} {key.get_fingerprint()}"
-        return False
+        name = self.name or host
+        is_new = self.trusted is not None and not any(asyncssh.match_known_hosts(self.trusted, name, addr, port)[:3])
+        if self._new_to is None or not is_new:
+            self.refused = f"{key.get_algorithm()} {key.get_fingerprint()}"
+            return False
+        self._note(self._new_to, name if port == DEFAULT_PORT else f"[{name}]:{port}", key)
+        return True
+
+    @staticmethod
+    def _note(place: Path, name: str, key: asyncssh.SSHKey) -> None:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = place.read_text() if place.is_file() else ""
+        with place.open("a") as stream:
+            stream.write("" if before.endswith("\n") or not before else "\n")
+            stream.write(f"{name} {key.export_public_key().decode().strip()}\n")
 
 
 def client_options(
@@ -51,6 +71,7 @@ def client_options(
     settings = asyncssh.SSHClientConnectionOptions(**given)
     # A configuration that says "no known hosts" would turn the check off: an explicit value never does.
     trusted = _known_hosts(options.known_hosts, settings.known_hosts)
+    watch.trusted, watch.name = trusted, settings.host_key_alias or settings.host
     return {**given, "known_hosts": trusted}, settings, trusted
 
 
@@ -83,6 +104,11 @@ def _known_hosts(wanted: Path | None, configured: object) -> asyncssh.SSHKnownHo
     except (OSError, ValueError) as error:
         names = ", ".join(map(str, places))
         raise ShipError(f"known hosts {names}: cannot be read; a file as ssh writes it wanted") from error
+
+
+def new_known_hosts(options: ShipOptions) -> Path:
+    """Where the key of a host is noted that was not known."""
+    return (options.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
 
 
 def explain(
@@ -131,6 +157,6 @@ def _host_key(
     if watch.refused:
         return ShipError(
             f"{target}: unknown host key {watch.refused}; compare it with the device, then connect once with "
-            "ssh to add it to the known hosts, or name a file with --known-hosts"
+            "ssh to add it to the known hosts, name a file with --known-hosts, or take it now with --accept-new"
         )
     return ShipError(f"{target}: the host key cannot be trusted ({type(error).__name__}); see known hosts")
