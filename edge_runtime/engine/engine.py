@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
-from edge_runtime.contract.manifest import Graph
+from edge_runtime.contract.manifest import Graph, State
 from edge_runtime.contract.signal import Block, Frames
 
 STREAMS = "streams"  # name of the dimension that a graph leaves free, for the number of streams
@@ -63,6 +63,28 @@ class BatchEngine(Protocol):
 
     def load_batch(self, bundle: Bundle, graph: Graph, n_streams: int) -> Batch:
         """Load one graph for that many streams; raises EngineError if it takes one only."""
+
+
+def check_tensors(
+    inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]], graph: Graph, where: str
+) -> None:
+    """Compare names and shapes found in a file with the manifest's; raises EngineError naming what differs."""
+    wanted_in = {t.name: t.shape for t in graph.inputs} | {s.input: s.shape for s in graph.states}
+    wanted_out = {t.name: t.shape for t in graph.outputs} | {s.output: s.output_shape for s in graph.states}
+    for kind, found, wanted in (("inputs", inputs, wanted_in), ("outputs", outputs, wanted_out)):
+        if found != wanted:
+            raise EngineError(f"{where}: {kind} are {found}; manifest says {wanted}")
+
+
+def state_tail(array: np.ndarray, state: State) -> np.ndarray:
+    """The part of a state's output that is its next input; one contiguous piece of the same memory."""
+    for axis, (total, kept) in enumerate(zip(state.output_shape, state.shape, strict=True)):
+        if total != kept:
+            tail = array[(slice(None),) * axis + (slice(total - kept, None),)]
+            if not tail.flags.c_contiguous:
+                raise EngineError(f"state {state.input}: its tail in {state.output} is not one piece of memory")
+            return tail
+    return array
 
 
 class StreamingTrunk:

@@ -8,8 +8,8 @@ import numpy as np
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
-from edge_runtime.contract.manifest import Graph, State
-from edge_runtime.engine.engine import STREAMS
+from edge_runtime.contract.manifest import Graph
+from edge_runtime.engine.engine import STREAMS, check_tensors, state_tail
 from edge_runtime.engine.onnx_batch import OnnxBatch
 
 FRAMES = "frames"  # name of the dimension that a graph leaves free, for the length in time
@@ -70,13 +70,15 @@ class OnnxStepper:
     """
 
     def __init__(self, ort: Any, session: Any, graph: Graph, where: str) -> None:
-        _check_tensors(session, graph, where)
+        inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
+        outputs = {o.name: tuple(o.shape) for o in session.get_outputs()}
+        check_tensors(inputs, outputs, graph, where)
         self._session = session
         self._states = graph.states
         self.inputs = {t.name: np.zeros(t.shape, t.dtype) for t in graph.inputs}
         self.outputs = {t.name: np.zeros(t.shape, t.dtype) for t in graph.outputs}
         written = [{s.output: np.zeros(s.output_shape, s.dtype) for s in graph.states} for _ in range(2)]
-        self._read = [{s.input: _tail(w[s.output], s) for s in graph.states} for w in written]
+        self._read = [{s.input: state_tail(w[s.output], s) for s in graph.states} for w in written]
         self._values: list[Any] = []  # keeps the bound memory alive
         self._bindings = []
         for source, sink in ((0, 1), (1, 0)):
@@ -108,25 +110,3 @@ class OnnxStepper:
 def _frames(graph: Graph) -> int:
     """Rows of the first input, where it has rows: the second last axis."""
     return graph.inputs[0].shape[-2] if graph.inputs and len(graph.inputs[0].shape) > 1 else 1
-
-
-def _tail(array: np.ndarray, state: State) -> np.ndarray:
-    """The part of a state's output that is its next input; one contiguous piece of the same memory."""
-    for axis, (total, kept) in enumerate(zip(state.output_shape, state.shape, strict=True)):
-        if total != kept:
-            tail = array[(slice(None),) * axis + (slice(total - kept, None),)]
-            if not tail.flags.c_contiguous:
-                raise EngineError(f"state {state.input}: its tail in {state.output} is not one piece of memory")
-            return tail
-    return array
-
-
-def _check_tensors(session: Any, graph: Graph, where: str) -> None:
-    """Compare names and shapes in the file with the manifest's."""
-    inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
-    outputs = {o.name: tuple(o.shape) for o in session.get_outputs()}
-    wanted_in = {t.name: t.shape for t in graph.inputs} | {s.input: s.shape for s in graph.states}
-    wanted_out = {t.name: t.shape for t in graph.outputs} | {s.output: s.output_shape for s in graph.states}
-    for kind, found, wanted in (("inputs", inputs, wanted_in), ("outputs", outputs, wanted_out)):
-        if found != wanted:
-            raise EngineError(f"{where}: {kind} are {found}; manifest says {wanted}")
