@@ -65,6 +65,21 @@ class Conditioner:
         """Source samples needed beyond an output sample's own time."""
         return self._half
 
+    @property
+    def ratio(self) -> tuple[int, int]:
+        """Output samples, and the source samples in the same time; without a common divisor."""
+        return self._up, self._down
+
+    @property
+    def bank(self) -> Float64Array:
+        """The resampler's taps for every phase, float64 (up, 2 * delay_source_samples or 1)."""
+        return self._bank
+
+    @property
+    def alpha(self) -> float:
+        """Share of a sample that goes into the high-pass's baseline."""
+        return self._alpha
+
     def reset(self) -> None:
         """Forget the stream."""
         self._next_source: int | None = None
