@@ -17,10 +17,13 @@ from edge_runtime.sensors.wired import parse_wired
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 0.2
+SOCKET_BYTES = 65536
 
 
 class Port(Protocol):
     """What is used of pyserial's ports."""
+
+    timeout: float | None
 
     @property
     def in_waiting(self) -> int:
@@ -47,7 +50,8 @@ def open_serial(path: str, query: str, pace: Pace, recorder: Recorder | None = N
         raise SettingsError(f"{where}: no port; serial:///dev/NAME?protocol=csv&rate_hz=250 wanted")
     wired = parse_wired(query, where)
     set_latency_timer(name)
-    link = SerialLink(open_port(name, wired.baud, wired.serial), wired.start, wired.stop)
+    kind = SocketLink if name.startswith("socket://") else SerialLink
+    link = kind(open_port(name, wired.baud, wired.serial), wired.start, wired.stop)
     return ByteSource(where, link, wired, pace.clock, recorder)
 
 
@@ -73,6 +77,21 @@ class SerialLink:
             with contextlib.suppress(OSError, TypeError):  # it may be gone
                 self._port.write(self._stop)
         self._port.close()
+
+
+class SocketLink(SerialLink):
+    """pyserial's `socket://`, whose `in_waiting` counts to one: once a byte came, all that is there is taken."""
+
+    def read(self) -> bytes:
+        """What is there; waits READ_TIMEOUT_S at most."""
+        chunk = bytes(self._port.read(1))
+        if not chunk:
+            return b""
+        self._port.timeout = 0
+        try:
+            return chunk + bytes(self._port.read(SOCKET_BYTES))
+        finally:
+            self._port.timeout = READ_TIMEOUT_S
 
 
 def set_latency_timer(name: str, sys_root: Path = Path("/sys")) -> bool:

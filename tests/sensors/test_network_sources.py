@@ -170,6 +170,33 @@ def test_pyserials_own_socket_url_works() -> None:
     assert found == {i: (found[0] + i) % 97 for i in range(len(found))}
 
 
+def test_pyserials_socket_url_is_not_read_byte_by_byte() -> None:
+    """One burst of 40 kB: a read for each byte would be 40,000 of them."""
+    text = lines(0, 5000)
+    go = threading.Event()
+
+    def play(client: socket.socket) -> None:
+        go.wait(10)
+        client.sendall(text)
+        client.recv(1)
+
+    taken: list[bytes] = []
+
+    class Recorder:
+        def begin(self, t_ns: int, protocol: str, options: str) -> None:
+            go.set()  # pyserial throws away what came before it was ready
+
+        def write(self, t_ns: int, chunk: bytes) -> None:
+            taken.append(chunk)
+
+    with server(play) as address:
+        source = open_source(f"serial:socket://{address}?{QUERY}", recorder=Recorder())
+        until(source, 4998)
+        source.close()
+    assert b"".join(taken).startswith(text[:30_000])
+    assert len(taken) < 200
+
+
 class Rfc2217Server:
     """A port shared after RFC 2217 with pyserial's PortManager; the port is pyserial's own loop."""
 
