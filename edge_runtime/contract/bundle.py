@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edge_runtime.contract.errors import BundleError
-from edge_runtime.contract.manifest import Manifest, from_json
+from edge_runtime.contract.manifest import Form, Manifest, from_json
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A verified bundle: where it lies, what it says, and its id (name and hash of the manifest)."""
+    """A verified bundle: where it lies, what it says, and its id (name and hash of the manifest).
+
+    form  whose graphs the manifest shows; None for the manifest's own
+    """
 
     path: Path
     manifest: Manifest
     id: str
+    form: Form | None = None
 
     def file(self, name: str) -> Path:
         """Path of one of the manifest's files."""
         return self.path / name
+
+    def in_form(self, form: Form) -> Bundle:
+        """The same bundle with the graphs of one of its forms; raises BundleError if it has no such form."""
+        own, *others = self.manifest.all_forms
+        if self.form is None and form == own:
+            return self
+        if self.form is not None or form not in others:
+            raise BundleError(
+                f"{self.path}: no form '{form.name}'; forms are {', '.join(f.name for f in (own, *others))}"
+            )
+        return replace(self, manifest=replace(self.manifest, graphs=form.graphs, forms=()), form=form)
 
 
 def open_bundle(path: Path) -> Bundle:

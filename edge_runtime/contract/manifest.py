@@ -18,10 +18,14 @@ from edge_runtime.contract.preprocess import Conditioning
 from edge_runtime.contract.strict import build
 from edge_runtime.contract.window import Window
 
-SCHEMA = 2  # the newest that this reader reads
+SCHEMA = 3  # the newest that this reader reads
 BEATS_SCHEMA, WINDOW_SCHEMA = 1, 2
+FORMS_SCHEMA = 3  # of either kind, with further forms
 ONCE_PER_BEAT = "once per beat"
 Runs = Literal["every hop", "once per beat"]
+Precision = Literal["fp32", "fp16", "int8"]
+EngineName = Literal["onnxruntime", "litert"]
+FIRST_ENGINE: EngineName = "onnxruntime"  # of the manifest's own graphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Graph:
     name: str
     file: str
     runs: Runs
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     states: tuple[State, ...]
@@ -66,6 +70,23 @@ class Graph:
     macs: int
     integer_operators: int
     operators: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The same model for another engine or in another precision: its graphs stand for the manifest's own.
+
+    precision  of the graph that runs every hop
+    """
+
+    engine: EngineName
+    precision: Precision
+    graphs: tuple[Graph, ...]
+
+    @property
+    def name(self) -> str:
+        """Engine and precision, as in `litert int8`."""
+        return f"{self.engine} {self.precision}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +130,7 @@ class Manifest:
 
     hop_samples                 from one model step to the next, at the model's rate
     classes                     in the order of the logits or probabilities; empty if a number is estimated
+    forms                       further ones of the same model; golden vectors have answers for each
     created, training, metrics  told, not enforced
     """
 
@@ -124,6 +146,13 @@ class Manifest:
     files: dict[str, str]
     training: Training
     metrics: dict[str, float]
+    forms: tuple[Form, ...] = ()
+
+    @property
+    def all_forms(self) -> tuple[Form, ...]:
+        """The form of the manifest's own graphs, and the further ones."""
+        own = Form(engine=FIRST_ENGINE, precision=self.step_graph.precision, graphs=self.graphs)
+        return (own, *self.forms)
 
     def graph(self, name: str) -> Graph:
         """The graph called `name`; raises BundleError naming those that exist."""
@@ -209,8 +238,11 @@ def beats_of(manifest: Manifest) -> BeatManifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as the text of `manifest.json`."""
-    return json.dumps(asdict(manifest), indent=1) + "\n"
+    """The manifest as the text of `manifest.json`; without further forms as older runtimes know it."""
+    value = asdict(manifest)
+    if not manifest.forms:
+        del value["forms"]
+    return json.dumps(value, indent=1) + "\n"
 
 
 def from_json(text: str, where: str) -> Manifest:
@@ -238,9 +270,28 @@ def _check(m: Manifest, where: str) -> None:
         if m.conditioning is not None:
             _check_conditioning(m.conditioning, m.conditioning_sha256, where)
         _check_window(m, where)
-    for file in [m.golden.file, *(g.file for g in m.graphs)]:
+    _check_forms(m, where)
+    for file in [m.golden.file, *(g.file for form in m.all_forms for g in form.graphs)]:
         if file not in m.files:
             raise BundleError(f"{where}: {file} is named but has no sha256 in 'files'")
+
+
+def _check_forms(m: Manifest, where: str) -> None:
+    if m.forms and m.schema < FORMS_SCHEMA:
+        raise BundleError(f"{where}: schema is {m.schema} with forms; {FORMS_SCHEMA} wanted")
+    names = [f.name for f in m.all_forms]
+    if len(set(names)) < len(names):
+        raise BundleError(f"{where}: forms are {', '.join(names)}; each once wanted")
+    wanted = [(g.name, g.runs) for g in m.graphs]
+    for form in m.forms:
+        if [(g.name, g.runs) for g in form.graphs] != wanted:
+            raise BundleError(
+                f"{where}: form '{form.name}' has graphs {', '.join(g.name for g in form.graphs)}; those of the "
+                f"manifest wanted: {', '.join(name for name, _ in wanted)}, which run as often"
+            )
+        found = next(g.precision for g in form.graphs if g.runs != ONCE_PER_BEAT)
+        if found != form.precision:
+            raise BundleError(f"{where}: form '{form.name}' has a graph of precision {found}")
 
 
 def _check_conditioning(conditioning: Conditioning, wanted: str, where: str) -> None:
@@ -274,9 +325,13 @@ def _check_window(m: WindowManifest, where: str) -> None:
         )
     if len(m.graphs) != 1:
         raise BundleError(f"{where}: {len(m.graphs)} graphs; one wanted")
-    graph = m.graphs[0]
+    for graph in (m.graphs[0], *(g for form in m.forms for g in form.graphs)):
+        _check_window_graph(m, graph, where)
+
+
+def _check_window_graph(m: WindowManifest, graph: Graph, where: str) -> None:
     sizes = [math.prod(t.shape) for t in (*graph.inputs, *graph.outputs)]
-    wanted = [m.n_channels * w.window_samples, len(m.classes) or len(w.values)]
+    wanted = [m.n_channels * m.window.window_samples, len(m.classes) or len(m.window.values)]
     if sizes != wanted or graph.states or graph.runs == ONCE_PER_BEAT:
         raise BundleError(
             f"{where}: graph '{graph.name}' has tensors of {sizes} values and {len(graph.states)} states, and runs "
