@@ -9,7 +9,7 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.channels import AsTheyAre, EachConditioned
 from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.manifest import BeatManifest, Graph, WindowManifest, beats_of
+from edge_runtime.contract.manifest import FIRST_ENGINE, BeatManifest, EngineName, Graph, WindowManifest, beats_of
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Float32Array, Frames, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine, Stepper, StreamingTrunk
@@ -25,8 +25,12 @@ TRUNK, HEAD = "trunk", "head"
 OnFrames = Callable[[Frames, Sequence[Reading]], None]
 
 
-def open_engine(threads: int = 1) -> Engine:
-    """The inference engine of this device; raises EngineError if none is installed."""
+def open_engine(threads: int = 1, name: EngineName = FIRST_ENGINE) -> Engine:
+    """An inference engine; raises EngineError if it is not installed."""
+    if name == "litert":
+        from edge_runtime.engine.tflite import LiteRtEngine
+
+        return LiteRtEngine(threads)
     from edge_runtime.engine.onnx import OnnxEngine
 
     return OnnxEngine(threads)
@@ -65,7 +69,7 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
         read,
         rate_hz=spec.rate_hz,
         channels=spec.channels,
-        step_samples=m.hop_samples,
+        row_samples=m.timing.stride,
         # Up to one hop fills the last step.
         delay_s=(m.delay_samples + m.hop_samples) / m.conditioning.rate_hz,
         on_frames=on_frames,
@@ -89,7 +93,7 @@ def _windows(
         WindowReader(w, m.classes, condition.source_sample_at, spec.rate_hz),
         rate_hz=spec.rate_hz,
         channels=spec.channels,
-        step_samples=w.window_samples,
+        row_samples=w.window_samples,
         delay_s=0.0,  # a window speaks of its last sample; what is shorter than a window is not filled up
         takes_missing=w.missing == "in graph",
         on_frames=on_frames,
