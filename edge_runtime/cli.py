@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("source", help=SOURCE)
     run.add_argument("--capture", type=Path, metavar="FILE", help="take the wearable's bytes down (replay:FILE plays)")
+    run.add_argument("--wait", action="store_true", help="wait for a source that is not there yet, too")
     replay = _command(
         commands,
         "replay",
@@ -89,14 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("records", type=Path, help="folder with records.json, as `vitaledge bench` sends it")
     bench.add_argument("--out", type=Path, required=True, help="where to write the report (JSON); its folder is made")
-    _command(
+    check = _command(
         commands,
         "check",
         _check,
         "verify hashes and answer the golden vectors",
         "edge-runtime check BUNDLE",
-        "edge-runtime check ~/.local/share/vitaledge/current",
+        "edge-runtime check ~/.local/share/vitaledge/current --timing --json",
     )
+    check.add_argument("--timing", action="store_true", help="also say how long blocks of them take, and the memory")
     _command(
         commands,
         "info",
@@ -202,6 +204,7 @@ def _stream(options: argparse.Namespace, *, realtime: bool, recorder: Recorder |
             sink,
             stop=stop,
             notify=systemd_notifier(),
+            waits=realtime and options.wait,
         )
     return 0
 
@@ -226,6 +229,7 @@ def _bench(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from edge_runtime.assemble import open_engine
     from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.cost import measure_cost
     from edge_runtime.golden import check
 
     bundle = open_bundle(options.bundle)
@@ -239,9 +243,14 @@ def _check(options: argparse.Namespace) -> int:
     )
     if result.worst_value is not None:
         text += f", {result.worst_value:.2g} of value"
+    cost: dict[str, object] = {}
+    if options.timing:
+        found = measure_cost(bundle, engine)
+        cost = asdict(found)
+        text += f"; {found.to_text()}"
     _say(
         options,
-        {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result)},
+        {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result), **cost},
         text,
     )
     if result.is_passed:

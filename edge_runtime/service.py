@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S, HEALTHY_S = 1.0, 30.0, 60.0
 SLICE_S = 0.5
-WATCHDOG_S = 5.0
+WATCHDOG_S = 2.0
+SERVING = "serving: first reading"  # begins the status that a deployment waits for
 
 
 class Pipeline(Protocol):
@@ -54,22 +55,34 @@ def run_service(
     clock: Callable[[], int] = time.monotonic_ns,
     sleep: Callable[[float], None] = time.sleep,
     notify: Callable[[str], None] = lambda state: None,
+    waits: bool = False,
 ) -> Ledger:
     """Run until the source ends, `stop` is set or nobody reads; writes and returns the ledger.
 
     A source that is lost is opened again, after 1 s, 2 s, 4 s ... 30 s, from 1 s again after 60 s of health;
-    the time it was away is a gap of the sample counter. What was never there is not waited for: the first
-    opening raises. Raises SourceError also when a source comes back with another rate or channel.
+    the time it was away is a gap of the sample counter. What was never there is not waited for, unless `waits`:
+    the first opening raises. Raises SourceError also when a source comes back with another rate or channel.
+    `notify` hears STATUS=serving after the first reading.
     """
-    source = open_source()
-    with contextlib.closing(_Link(source, open_source, stop, clock, sleep, _Heart(clock, notify))) as link:
+    heart = _Heart(clock, notify)
+    started_ns = clock()
+    source = _awaited(open_source, stop, clock, sleep, heart) if waits else open_source()
+    if source is None:
+        ledger = Ledger()
+        sink.write(ledger)
+        return ledger
+    with contextlib.closing(_Link(source, open_source, stop, clock, sleep, heart)) as link:
         pipeline = make_pipeline(source.spec)
         sink.begin(source.spec)
         notify("READY=1")
+        is_serving = False
         try:
             for block in link.blocks():
                 for reading in pipeline.feed(block):
                     sink.write(reading)
+                    if not is_serving:
+                        is_serving = True
+                        heart.say(f"{SERVING} after {(clock() - started_ns) / 1e9:.2f} s")
                 if not sink.is_open:
                     break
             for reading in pipeline.finish():
@@ -78,6 +91,40 @@ def run_service(
             notify("STOPPING=1")
         sink.write(pipeline.ledger)
     return pipeline.ledger
+
+
+def _awaited(
+    open_source: Callable[[], Source],
+    stop: Stop,
+    clock: Callable[[], int],
+    sleep: Callable[[float], None],
+    heart: _Heart,
+) -> Source | None:
+    """A source that may not be there yet; None if `stop` was set meanwhile."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        try:
+            return open_source()
+        except SourceLost as error:
+            if wait_s == FIRST_WAIT_S:
+                # The service is up: a wearable that is switched off is no reason to start it again.
+                heart.ready()
+            log.warning("%s; next attempt in %g s", error, wait_s)
+            heart.say(f"{error}; waiting")
+        pause(wait_s, stop, clock, sleep, heart.beat)
+        wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
+        if stop.is_set():
+            return None
+
+
+def pause(
+    seconds: float, stop: Stop, clock: Callable[[], int], sleep: Callable[[float], None], beat: Callable[[], None]
+) -> None:
+    """Sleep in slices, so that a signal is noticed and the watchdog fed."""
+    until_ns = clock() + round(seconds * 1e9)
+    while not stop.is_set() and (left_ns := until_ns - clock()) > 0:
+        beat()
+        sleep(min(SLICE_S, left_ns / 1e9))
 
 
 @contextlib.contextmanager
@@ -134,6 +181,10 @@ class _Heart:
             self._last_ns = now
             self._notify("WATCHDOG=1")
 
+    def ready(self) -> None:
+        """The service is up, with or without its source."""
+        self._notify("READY=1")
+
     def say(self, status: str) -> None:
         """Show a line in `systemctl status`."""
         self._notify(f"STATUS={status}")
@@ -189,7 +240,7 @@ class _Link:
         while not self._stop.is_set():
             log.warning("%s; next attempt in %g s", error, self._wait_s)
             self._heart.say(f"{error}; waiting")
-            self._pause(self._wait_s)
+            pause(self._wait_s, self._stop, self._clock, self._sleep, self._heart.beat)
             self._wait_s = min(2.0 * self._wait_s, LONGEST_WAIT_S)
             if self._stop.is_set():
                 return
@@ -203,10 +254,3 @@ class _Link:
             log.info("the source is back")
             self._heart.say("running")
             return
-
-    def _pause(self, seconds: float) -> None:
-        """Sleep in slices, so that a signal is noticed and the watchdog fed."""
-        until_ns = self._clock() + round(seconds * 1e9)
-        while not self._stop.is_set() and (left_ns := until_ns - self._clock()) > 0:
-            self._heart.beat()
-            self._sleep(min(SLICE_S, left_ns / 1e9))
