@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -66,7 +67,7 @@ class Pipeline:
     A jump of the counter, or a sample that is not a number, ends a segment: what was waiting for look-ahead is
     decided with the last value held, short-term state starts afresh, and the ledger says what was lost.
 
-    step_samples    that the frames of one model step speak of, at the model's rate
+    row_samples     that one row of scores speaks of, at the model's rate
     delay_s         look-ahead of the whole chain, which `finish` must provide
     takes_missing   NaN goes to the model; only infinite samples end a segment
     on_frames       called after each model step and its readings (measurements hang here)
@@ -80,13 +81,13 @@ class Pipeline:
         *,
         rate_hz: float,
         channels: tuple[str, ...],
-        step_samples: int,
+        row_samples: int,
         delay_s: float,
         takes_missing: bool = False,
         on_frames: Callable[[Frames, Sequence[Reading]], None] | None = None,
     ) -> None:
         self._condition, self._score, self._read = condition, score, read
-        self._rate_hz, self._step, self._delay_s, self._takes_missing = rate_hz, step_samples, delay_s, takes_missing
+        self._rate_hz, self._row, self._delay_s, self._takes_missing = rate_hz, row_samples, delay_s, takes_missing
         self._n_channels = len(channels)
         self._stream = f"channel{'s' * (len(channels) > 1)} {', '.join(channels)}"
         self._on_frames = on_frames
@@ -123,6 +124,8 @@ class Pipeline:
             self.ledger.received += block.start - self._next
         self._next = block.stop
         self.ledger.received += len(block.samples)
+        if _is_finite(block.samples):
+            return readings + self._feed_usable(block) if readings else self._feed_usable(block)
         is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
         is_usable: NDArray[np.bool_] = np.all(is_number, axis=1)
         for part in _usable_runs(block, is_usable):
@@ -155,7 +158,7 @@ class Pipeline:
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
                 readings += new
-                scored = self._condition.source_samples_before(frames.start + self._step)
+                scored = self._condition.source_samples_before(frames.start + len(frames.scores) * self._row)
                 self._scored_to = max(self._scored_to, min(scored, self._segment_stop))
         return readings
 
@@ -179,6 +182,12 @@ class Pipeline:
                 f"{self._stream}: {bad} of {n} samples are not numbers; at most "
                 f"{MAX_MISSING_SHARE:.0%} may be; check the sensor's contact and the channel's name"
             )
+
+
+def _is_finite(samples: NDArray[np.float32]) -> bool:
+    """Whether all samples are sure to be finite; a look at their sum of squares, which is one call."""
+    flat = samples.reshape(-1)
+    return math.isfinite(flat.dot(flat))
 
 
 def _usable_runs(block: Block, is_usable: NDArray[np.bool_]) -> list[Block | None]:

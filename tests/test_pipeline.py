@@ -167,7 +167,7 @@ class EveryHop:
 def test_what_a_held_value_says_behind_the_end_is_left_out() -> None:
     score, read = EveryHop(), EveryHop()
     stage = Conditioner(tiny_models.CONDITIONING, 125.0)
-    pipeline = Pipeline(stage, score, read, rate_hz=125.0, channels=("ECG",), step_samples=25, delay_s=1.0)
+    pipeline = Pipeline(stage, score, read, rate_hz=125.0, channels=("ECG",), row_samples=5, delay_s=1.0)
     readings = feed(pipeline, ecg(1.0, 125.0)[:110]) + pipeline.finish()
     assert [r.sample for r in readings] == [24, 49, 74, 99]
     assert pipeline.ledger.scored == 110

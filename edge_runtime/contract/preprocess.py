@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import accumulate
 
 import numpy as np
 
@@ -105,6 +104,8 @@ class Conditioner:
         """Condition one block; samples must be finite, shape (n, 1)."""
         if len(block.samples) == 0:
             return []
+        if self._half == 0:
+            return [self._same_rate(block)]
         x = block.samples[:, 0].astype(np.float64)
         if block.start != self._next_source:
             self._start_segment(block.start, float(x[0]))
@@ -120,6 +121,14 @@ class Conditioner:
         last = np.full((n, 1), self._last, np.float32)
         return self.feed(Block(start=self._next_source, samples=last))
 
+    def _same_rate(self, block: Block) -> Block:
+        """A block that needs no resampling: nothing waits for look-ahead, every sample comes out at once."""
+        if block.start != self._next_source:
+            self._baseline = math.nan
+        x = block.samples[:, 0].tolist()
+        self._next_source, self._last = block.stop, x[-1]
+        return Block(start=block.start, samples=self._highpass(x), t_ns=block.t_ns)
+
     def _start_segment(self, start: int, first: float) -> None:
         self._tail = np.full(self._half, first)
         self._tail_start = start - self._half
@@ -133,24 +142,25 @@ class Conditioner:
         if stop <= self._next_out:
             return
         k = np.arange(self._next_out, stop, dtype=np.int64)
-        if self._half == 0:
-            y = self._tail[k[0] - self._tail_start : stop - self._tail_start]
-        else:
-            whole, phase = np.divmod(k * self._down, self._up)
-            first = whole - (self._half - 1 + self._tail_start)
-            y = (self._tail[first[:, None] + self._taps] * self._bank[phase]).sum(axis=1)
+        whole, phase = np.divmod(k * self._down, self._up)
+        first = whole - (self._half - 1 + self._tail_start)
+        y = (self._tail[first[:, None] + self._taps] * self._bank[phase]).sum(axis=1)
         start, self._next_out = self._next_out, stop
-        keep_from = stop * self._down // self._up - self._half + (1 if self._half else 0)
+        keep_from = stop * self._down // self._up - self._half + 1
         self._tail = self._tail[max(0, keep_from - self._tail_start) :].copy()
         self._tail_start = max(self._tail_start, keep_from)
-        yield Block(start=start, samples=self._highpass(y), t_ns=t_ns)
+        yield Block(start=start, samples=self._highpass(y.tolist()), t_ns=t_ns)
 
-    def _highpass(self, y: Float64Array) -> Float32Array:
-        alpha = self._alpha
-        initial = float(y[0]) if math.isnan(self._baseline) else self._baseline
-        track = list(accumulate(y.tolist(), lambda b, v: b + alpha * (v - b), initial=initial))
-        self._baseline = track[-1]
-        return np.asarray(y - track[1:], np.float32).reshape(-1, 1)
+    def _highpass(self, y: list[float]) -> Float32Array:
+        # A loop, for each value rests on the one before it, and a result must not depend on how the input was cut.
+        alpha, baseline, out = self._alpha, self._baseline, []
+        if math.isnan(baseline):
+            baseline = y[0]
+        for value in y:
+            baseline += alpha * (value - baseline)
+            out.append(value - baseline)
+        self._baseline = baseline
+        return np.array(out, np.float32).reshape(-1, 1)
 
 
 def _kernel_bank(up: int, down: int, half: int) -> Float64Array:

@@ -32,6 +32,6 @@ class Timeline:
             away_s = (t_ns - self._last_ns) * 1e-9 - len(block.samples) / self._rate_hz
             # At least one position is missing, so that the pipeline knows of the interruption.
             self._shift = self._next + max(1, round(away_s * self._rate_hz)) - block.start
-        placed = replace(block, start=block.start + self._shift)
+        placed = replace(block, start=block.start + self._shift) if self._shift else block
         self._next, self._last_ns = placed.stop, t_ns
         return placed

@@ -67,15 +67,15 @@ class BeatPicker:
         # A segment may begin at any sample, so its frames need not lie on multiples of the stride.
         first, self._offset = divmod(frames.start, self._timing.stride)
         span = 2 * self._timing.neighbour_frames + 1
+        middle, recent, waiting = self._timing.neighbour_frames, self._recent, self._waiting
         beats: list[Beat] = []
-        for i, score in enumerate(frames.scores[:, 0].tolist()):
-            self._recent.append(score)
-            if len(self._recent) > span:
-                del self._recent[0]
-            now = first + i
-            if len(self._recent) == span:
-                self._detect(now, frames.scores[i, 1:])
-            while self._waiting and now >= self._waiting[0].frame + self._timing.decide_frames:
+        for now, score in enumerate(frames.scores[:, 0].tolist(), first):
+            recent.append(score)
+            if len(recent) > span:
+                del recent[0]
+            if len(recent) == span and recent[middle] >= self._logit:
+                self._detect(now, frames.scores[now - first, 1:])
+            while waiting and now >= waiting[0].frame + self._timing.decide_frames:
                 beats.append(self._decide((now + 1) * self._timing.stride + self._offset, frames.t_ns))
         return beats
 
@@ -83,7 +83,7 @@ class BeatPicker:
         recent, middle = self._recent, self._timing.neighbour_frames
         peak = recent[middle]
         # On a plateau the first frame is the peak.
-        if peak < self._logit or max(recent[:middle]) >= peak or max(recent[middle + 1 :]) > peak:
+        if max(recent[:middle]) >= peak or max(recent[middle + 1 :]) > peak:
             return
         before, after = recent[middle - 1], recent[middle + 1]
         curvature = before - 2.0 * peak + after

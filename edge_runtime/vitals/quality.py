@@ -38,10 +38,12 @@ class SignalQuality:
         """Take in one conditioned block."""
         if self._start is None:
             self._start = block.start
-        x = np.concatenate((self._rest, block.samples[:, 0]))
+        x = block.samples[:, 0]
+        if len(self._rest):
+            x = np.concatenate((self._rest, x))
         n = len(x) // self._piece
-        for piece in x[: n * self._piece].reshape(n, self._piece):
-            low, high = float(piece.min()), float(piece.max())
+        pieces = x[: n * self._piece].reshape(n, self._piece)
+        for low, high in zip(pieces.min(axis=1).tolist(), pieces.max(axis=1).tolist(), strict=True):
             self._seen += 1
             settled = self._seen > self._settling
             self._usable.append(settled and high - low >= FLAT_MV and max(-low, high) <= LARGEST_MV)

@@ -1,0 +1,170 @@
+"""The hot path of one stream against what one would do otherwise; same weights, one thread, 125 Hz.
+
+Every test measures both sides in turns and keeps ratio, spread and raw values; it fails below its floor.
+`make bench` runs it; docs/hot-path.md tells what was found and where the time goes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import peers
+from benchmarks.interleaved import compare, keep
+from edge_runtime.assemble import open_engine, open_pipeline
+from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.signal import Block, StreamSpec
+from edge_runtime.engine.engine import StreamingTrunk
+from edge_runtime.sensors.bytestream import Connection
+from edge_runtime.sensors.protocols import PROTOCOLS
+from edge_runtime.sensors.synthetic import simulate
+from edge_runtime.sensors.timeline import Timeline
+from edge_runtime.sensors.wired import parse_wired
+from edge_runtime.sinks.jsonlines import JsonLines
+
+HERE = Path(__file__).resolve().parent
+RATE_HZ, HOP, FRAME = 125, 25, 5
+HOP_NS = HOP * 10**9 // RATE_HZ
+WIRES = {"edge": "protocol=edge&rate_hz=125&samples=25&scale=0.001", "csv": "protocol=csv&rate_hz=125"}
+
+
+@pytest.fixture
+def step(bundle: Bundle) -> Callable[[], None]:
+    """One 25-sample step of the bundle's trunk, state carried."""
+    graph = bundle.manifest.graph("trunk")
+    stepper = open_engine().load(bundle, graph)
+    hop = stepper.inputs[graph.inputs[0].name]
+    hop[...] = np.random.default_rng(1).standard_normal(hop.shape)
+    return stepper.step
+
+
+def test_step_against_a_window_of_10_s(benchmark: Any, step: Callable[[], None], window_model: Path) -> None:
+    """The window in the best form ONNX Runtime has in fp32: 2-D kernels, all optimizations, bound buffers."""
+    window = peers.windowed(window_model)
+    found = benchmark.pedantic(lambda: compare(window, step), rounds=1, iterations=1)
+    assert keep(benchmark, found, floor=12.0, goal=20.0) >= 12.0
+
+
+def test_step_against_an_int8_window(benchmark: Any, step: Callable[[], None]) -> None:
+    """A window of exactly the receptive field and one hop."""
+    window = peers.windowed(HERE / "models" / "ecg-beats-window-int8.onnx")
+    found = benchmark.pedantic(lambda: compare(window, step), rounds=1, iterations=1)
+    assert keep(benchmark, found, floor=1.3, goal=2.0) >= 1.3
+
+
+def test_step_against_a_litert_window(benchmark: Any, step: Callable[[], None]) -> None:
+    """VITALEDGE_LITERT_WINDOW, or the same 10 s fp32 window as a LiteRT file."""
+    default = HERE / "models" / "ecg-beats-window-fp32.tflite"
+    window = peers.litert_window(Path(os.environ.get("VITALEDGE_LITERT_WINDOW", default)))
+    found = benchmark.pedantic(lambda: compare(window, step), rounds=1, iterations=1)
+    keep(benchmark, found, floor=1.0, goal=2.0)
+
+
+def samples() -> Iterator[float]:
+    """An endless signal, one sample at a time."""
+    values = np.random.default_rng(2).standard_normal(1000).tolist()
+    while True:
+        yield from values
+
+
+def sample_step(bundle: Bundle) -> Callable[[float], list[np.ndarray]]:
+    """Our stage, fed sample by sample, that gives each frame as soon as its samples are there."""
+    graph = bundle.manifest.graph("trunk")
+    stage = StreamingTrunk(open_engine().load(bundle, graph), graph, HOP, FRAME)
+    starts = iter(range(10**12))
+    block = np.zeros((1, 1), np.float32)
+
+    def push(sample: float) -> list[np.ndarray]:
+        block[0, 0] = sample
+        return [f.scores for f in stage.feed(Block(start=next(starts), samples=block))]
+
+    return push
+
+
+def test_sample_by_sample_against_a_naive_state(benchmark: Any, bundle: Bundle) -> None:
+    """Scores of a frame as soon as its five samples are there, on both sides; the same scores."""
+    naive, ours = peers.Naive(bundle, bundle.manifest.graph("trunk"), 1), sample_step(bundle)
+    first = [float(x) for x, _ in zip(samples(), range(400), strict=False)]
+    wanted = [s for s in map(naive.push, first) if s is not None]
+    given = [s for x in first for s in ours(x)]
+    np.testing.assert_array_equal(np.concatenate(given), np.concatenate(wanted))
+    a, b = samples(), samples()
+    found = benchmark.pedantic(
+        lambda: compare(lambda: naive.push(next(a)), lambda: ours(next(b)), calls=5 * FRAME), rounds=1, iterations=1
+    )
+    assert keep(benchmark, found, floor=1.0, goal=3.0) >= 1.0
+
+
+def test_sample_by_sample_against_continual_inference(benchmark: Any, bundle: Bundle, window_model: Path) -> None:
+    """PyTorch modules that are stepped; the package is no dependency, so this needs it installed."""
+    other, ours = peers.continual_step(window_model), sample_step(bundle)
+    a, b = samples(), samples()
+    found = benchmark.pedantic(
+        lambda: compare(lambda: other(next(a)), lambda: ours(next(b)), calls=5 * FRAME), rounds=1, iterations=1
+    )
+    keep(benchmark, found, floor=1.0, goal=3.0)
+
+
+class Nowhere:
+    """A text stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        """Take it."""
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class Gateway:
+    """All of what happens to a wearable's bytes: decode, place, condition, score, read, write lines."""
+
+    def __init__(self, bundle: Bundle, query: str) -> None:
+        wired = parse_wired(query, "bench")
+        ecg = simulate(1200, rate_hz=RATE_HZ, seed=3, pvc=0.05, pac=0.05).samples[:, :1]
+        per_hop = [HOP, *ecg.shape[1:]]
+        self.chunks = [self._bytes(wired.name, ecg[i : i + HOP], i) for i in range(0, len(ecg), HOP)]
+        assert per_hop == [HOP, 1]
+        self._connection, self._timeline = Connection("bench", wired), Timeline(RATE_HZ)
+        self._pipeline = open_pipeline(bundle, StreamSpec(rate_hz=float(RATE_HZ)), open_engine())
+        self._sink = JsonLines(Nowhere())  # type: ignore[arg-type]
+        self._n, self.n_readings = 0, 0
+
+    def _bytes(self, name: str, ecg: np.ndarray, start: int) -> bytes:
+        if name == "edge":
+            from edge_runtime.sensors.encoders.edge_frame import encode
+
+            return encode((ecg * 1000).tolist(), first=start // HOP, samples=HOP)
+        return PROTOCOLS[name].encode(ecg, start)
+
+    def hop(self) -> None:
+        """The next 25 samples' bytes."""
+        chunk = self.chunks[self._n]
+        self._n += 1
+        t_ns = 10**9 + self._n * HOP_NS
+        for block in self._connection.feed(chunk, t_ns):
+            for reading in self._pipeline.feed(self._timeline.place(block, t_ns)):
+                self._sink.write(reading)
+                self.n_readings += 1
+        self._connection.check_rate(t_ns)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_bytes_in_readings_out_against_the_bare_engine_call(
+    benchmark: Any, bundle: Bundle, step: Callable[[], None], wire: str
+) -> None:
+    """Eight seconds a round; all the head's calls, one a beat, count on our side and not on the other."""
+    gateway = Gateway(bundle, WIRES[wire])
+    found = benchmark.pedantic(
+        lambda: compare(step, gateway.hop, rounds=140, calls=40, warm_up=100), rounds=1, iterations=1
+    )
+    middle = keep(benchmark, found, floor=3.0, goal=1.6)
+    benchmark.extra_info["readings"] = gateway.n_readings
+    assert gateway.n_readings > 1000
+    if wire == "edge":
+        assert middle <= 3.0
