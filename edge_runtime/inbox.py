@@ -1,0 +1,105 @@
+"""What one stream brought and nobody has taken yet: bounded, and honest about what did not fit."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from edge_runtime.contract.signal import Block
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Positions start ... stop of the source's counter of which `n` arrived and cannot be scored.
+
+    is_missing  they came as no numbers; otherwise there was no room for them
+    """
+
+    start: int
+    stop: int
+    n: int
+    is_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream is over; `error` says why, if it broke."""
+
+    error: Exception | None = None
+
+
+Item: TypeAlias = "Block | Lost | End"
+
+
+class Inbox:
+    """A queue of blocks of at most `bound` samples; one thread offers, another takes.
+
+    dropped  samples for which there was no room
+    """
+
+    __slots__ = ("_bound", "_is_ended", "_items", "_lock", "dropped", "queued")
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._lock = threading.Lock()
+        self._items: deque[Item] = deque()
+        self._is_ended = False
+        self.queued = self.dropped = 0
+
+    def __len__(self) -> int:
+        """Items that wait."""
+        return len(self._items)
+
+    def offer(self, block: Block) -> bool:
+        """Take in a block, or only remember that it was there; whether it was taken in."""
+        n = len(block.samples)
+        with self._lock:
+            if self._is_ended:
+                return False
+            if self.queued + n <= self._bound:
+                self._items.append(block)
+                self.queued += n
+                return True
+            self.dropped += n
+            last = self._items[-1] if self._items else None
+            if isinstance(last, Lost) and not last.is_missing and last.stop <= block.start:
+                self._items[-1] = Lost(last.start, block.stop, last.n + n)
+            else:
+                self._items.append(Lost(block.start, block.stop, n))
+            return False
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more comes; what waits is still taken."""
+        with self._lock:
+            if not self._is_ended:
+                self._is_ended = True
+                self._items.append(End(error))
+
+    def first(self) -> Item | None:
+        """The oldest item, left in its place."""
+        return self._items[0] if self._items else None
+
+    def take(self) -> Item:
+        """Remove the oldest item."""
+        with self._lock:
+            item = self._items.popleft()
+            if isinstance(item, Block):
+                self.queued -= len(item.samples)
+            return item
+
+    def put_back(self, items: list[Item]) -> None:
+        """Put these where the oldest item was, in order."""
+        with self._lock:
+            self._items.extendleft(reversed(items))
+            self.queued += sum(len(i.samples) for i in items if isinstance(i, Block))
+
+    def empty(self, error: Exception) -> list[Item]:
+        """Everything that waits; from now on nothing is taken in, and the stream is over."""
+        with self._lock:
+            items = list(self._items)
+            self._items.clear()
+            self._items.append(End(error))
+            self._is_ended, self.queued = True, 0
+            return items
