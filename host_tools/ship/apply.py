@@ -8,7 +8,9 @@ from pathlib import Path
 
 from host_tools.ship.device import Device
 from host_tools.ship.errors import LinkError, ShipError
+from host_tools.ship.facts import Facts
 from host_tools.ship.options import Progress
+from host_tools.ship.parcels import Base, Parcel, pack
 from host_tools.ship.plan import (
     Authenticate,
     Check,
@@ -21,10 +23,12 @@ from host_tools.ship.plan import (
     Remember,
     Step,
     Switch,
+    There,
     Tidy,
     UnpackRuntime,
     Verify,
 )
+from host_tools.ship.shipped import Shipped
 from host_tools.ship.signing import require_authentic
 
 # Where a deployment keeps what is not finished; the root's lock sees to it that there is only one.
@@ -36,18 +40,25 @@ class Apply:
     """One run of a plan.
 
     contents  sha256 -> bytes, or the file that holds them, for everything the plan sends
+    facts     what the plan was made from
+    shipped   contents that differences can be made against
     active    the current release; a message says which one it is after a failure
     authenticate  has the device decide whether it trusts the release
     """
 
     device: Device
     contents: dict[str, Path | bytes]
-    active: str | None
+    facts: Facts
+    shipped: Shipped
     progress: Progress
     authenticate: Callable[[], None]
     check_timeout_s: float = 300.0
     bytes_sent: int = 0
     check_output: str = ""
+
+    def __post_init__(self) -> None:
+        """Nothing is switched yet."""
+        self.active = self.facts.current
 
     def run(self, steps: list[Step]) -> None:
         """Take all steps; raises ShipError at the first that fails."""
@@ -73,15 +84,17 @@ class Apply:
             case Tidy(names=names):
                 verb("tidy", root=root, names=list(names))
             case PushRuntime(files=files):
-                self._send(files, lambda file: f"{STAGING}/{file.name}")
+                self._send([(f"{STAGING}/{file.name}", self._pack(file)) for file in files])
             case UnpackRuntime(runtime=runtime, sent=sent, reused=reused):
                 archives = {file.sha256: file.name for file in sent}
                 others = [file.sha256 for file in reused]
                 verb("unpack", root=root, staging=staging, runtime=runtime, sent=archives, reused=others)
             case PushRelease(release=release, runtime=runtime, files=files):
-                self._send(files, lambda file: f"{STAGING}/release/{file.name}")
+                bases = {base.name: base for base in step.bases}
+                self._send([(f"{STAGING}/release/{f.name}", self._pack(f, bases.get(f.name))) for f in files])
                 note = {"schema": 1, "release": release, "runtime": runtime}
-                verb("place", root=root, staging=staging, release=release, note=note)
+                links = {there.name: there.path for there in step.reused}
+                verb("place", root=root, staging=staging, release=release, note=note, reused=links)
             case Verify(release=release, files=files):
                 hashes = {file.name: file.sha256 for file in files}
                 verb("verify", root=root, release=release, files=hashes)
@@ -97,9 +110,14 @@ class Apply:
             case Prune(releases=releases, runtimes=runtimes):
                 verb("prune", root=root, releases=list(releases), runtimes=list(runtimes))
 
-    def _send(self, files: tuple[File, ...], place: Callable[[File], str]) -> None:
-        places = [(place(file), file.sha256, self.contents[file.sha256]) for file in files]
-        self.bytes_sent += self.device.send(places, self.progress)
+    def _pack(self, file: File, there: There | None = None) -> Parcel:
+        old = self.shipped.read(there.sha256) if there else None
+        base = Base(path=there.path, sha256=there.sha256, contents=old) if there and old is not None else None
+        return pack(file.sha256, self.contents[file.sha256], self.facts.codecs, base)
+
+    def _send(self, parcels: list[tuple[str, Parcel]]) -> None:
+        if parcels:
+            self.bytes_sent += self.device.send(parcels, self.facts.parts, self.progress)
 
 
 def check(device: Device, release: str, timeout_s: float) -> str:

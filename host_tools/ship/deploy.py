@@ -15,8 +15,9 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.plan import File, Step, Wish, plan, require_space
+from host_tools.ship.shipped import Shipped
 from host_tools.ship.signing import authenticate, signatures
-from host_tools.ship.wheels import platform_of, wheels_for
+from host_tools.ship.wheels import cache_folder, platform_of, wheels_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,8 @@ def deploy(
         facts = device.facts()
         progress("choosing wheels", 0, 1)
         archives = _archives(facts, device.name, options)
-        wish, contents = _wish(bundle, archives, facts, options.keep)
+        shipped = _shipped()
+        wish, contents = _wish(bundle, archives, facts, options.keep, shipped)
         steps = plan(facts, wish)
         require_space(facts, steps, device.name)
         # Before anything else: a key that cannot sign is told even where there is nothing to do.
@@ -75,8 +77,9 @@ def deploy(
             manifest = bundle.file(MANIFEST).read_bytes()
             authenticate(device, wish.release, manifest, signed, options.allow_downgrade)
 
-        work = Apply(device, contents, facts.current, progress, ask_trust, options.check_timeout_s)
+        work = Apply(device, contents, facts, shipped, progress, ask_trust, options.check_timeout_s)
         work.run(steps)
+    _keep(bundle, shipped)
     return DeployResult(
         release=wish.release,
         previous=facts.current,
@@ -94,7 +97,7 @@ def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = No
     bundle = open_bundle(bundle_dir)
     with connect(target, options) as device:
         facts = device.facts()
-        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options.keep)
+        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options.keep, _shipped())
         return plan(facts, wish)
 
 
@@ -132,7 +135,20 @@ def _archives(facts: Facts, where: str, options: ShipOptions) -> list[Archive]:
     return [package, *wheels]
 
 
-def _wish(bundle: Bundle, archives: list[Archive], facts: Facts, keep: int) -> tuple[Wish, dict[str, Path | bytes]]:
+def _shipped() -> Shipped:
+    return Shipped(cache_folder() / "shipped")
+
+
+def _keep(bundle: Bundle, shipped: Shipped) -> None:
+    """What was shipped now is what the next version differs from."""
+    for name, sha256 in {MANIFEST: file_sha256(bundle.file(MANIFEST)), **bundle.manifest.files}.items():
+        shipped.keep(bundle.file(name), sha256)
+    shipped.tidy()
+
+
+def _wish(
+    bundle: Bundle, archives: list[Archive], facts: Facts, keep: int, shipped: Shipped
+) -> tuple[Wish, dict[str, Path | bytes]]:
     """The wish, and the contents of every file it names."""
     runtime = runtime_id(archives)
     names = {MANIFEST: file_sha256(bundle.file(MANIFEST)), **bundle.manifest.files}
@@ -148,6 +164,7 @@ def _wish(bundle: Bundle, archives: list[Archive], facts: Facts, keep: int) -> t
         ),
         launcher=launcher_text(facts.executable),
         keep=keep,
+        known=shipped.known(sha256 for release in facts.releases.values() for sha256 in release.files.values()),
     )
     return wish, contents
 

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import getpass
-import hashlib
-import io
-import json
 import platform
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 
 from host_tools.ship.errors import ShipError
-from host_tools.ship.facts import Facts, gather
+from host_tools.ship.facts import Facts, PartFacts, read_facts
+from host_tools.ship.helper import Helper, start
 from host_tools.ship.options import Progress, ShipOptions, no_progress
+from host_tools.ship.parcels import Parcel, chunks, pack, sha256_of
 from host_tools.ship.targets import LocalTarget, Target, parse_target
 from host_tools.ship.transport import Completed, Transport
-
-CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Device:
-    """A transport, the Python found behind it and the root folder there; a context that closes the link."""
+    """A transport, the helper that runs behind it and the root folder there; a context that closes the link."""
 
     transport: Transport
     name: str
-    executable: str
+    helper: Helper
     root: str
 
     def __enter__(self) -> Device:
@@ -41,25 +36,33 @@ class Device:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.helper.close()
         self.transport.close()
+
+    @property
+    def executable(self) -> str:
+        """The Python there that runs everything."""
+        return self.helper.executable
 
     def facts(self, *, brief: bool = False) -> Facts:
         """What is there now."""
-        return gather(self.transport, self.root, self.name, brief=brief)
+        return read_facts(self.verb("facts", root=self.root, brief=brief), self.name)
 
-    def verb(self, name: str, *, stdin: Iterable[bytes] = (), **arguments: object) -> dict[str, object]:
-        """Run one verb of `device_steps.py`; raises ShipError with what the device said."""
-        done = self.transport.run(self._step(name, arguments), stdin)
-        return self._answer(name, done.rc, done.stdout, done.last_words)
+    def verb(self, name: str, *, body: Iterable[bytes] | None = None, **arguments: object) -> dict[str, object]:
+        """Have one verb done there; raises ShipError with what the device said."""
+        return self.helper.ask(name, arguments, body)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else deploys to this root meanwhile; the device lets go by itself if this end dies."""
         owner = f"{getpass.getuser()}@{platform.node()}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}"
-        arguments = {"root": self.root, "owner": owner, "lease_s": self.transport.lease_s}
-        with self.transport.hold(self._step("lock", arguments)) as line:
-            self._answer("lock", 0, line, "it said nothing")
+        self.verb("lock", root=self.root, owner=owner, lease_s=self.transport.lease_s)
+        try:
             yield
+        finally:
+            # A device that cannot be asked any more has let go.
+            with contextlib.suppress(ShipError):
+                self.verb("unlock")
 
     def path(self, remote: str) -> str:
         """A path below the root; absolute ones stay."""
@@ -67,31 +70,43 @@ class Device:
 
     def put(self, source: Path | bytes, remote: str, progress: Progress = no_progress) -> int:
         """Copy a file there, whole or not at all; gives the bytes sent, 0 if it was there already."""
-        place, sha256 = self.path(remote), _sha256(source)
+        place, sha256 = self.path(remote), sha256_of(source)
         if self.verb("hashes", paths=[place])[place] == sha256:
             return 0
-        return self.send([(remote, sha256, source)], progress)
+        return self.send([(remote, pack(sha256, source, ("zlib",)))], {}, progress)
 
-    def send(self, files: Sequence[tuple[str, str, Path | bytes]], progress: Progress = no_progress) -> int:
-        """Copy files there in one go: (remote path, the sha256 it must have on arrival, contents)."""
-        sizes = [_n_bytes(source) for _, _, source in files]
-        total = sum(sizes)
+    def send(
+        self,
+        parcels: Sequence[tuple[str, Parcel]],
+        parts: dict[str, PartFacts],
+        progress: Progress = no_progress,
+    ) -> int:
+        """Copy files there in one go: (remote path, parcel); gives the bytes sent.
+
+        parts  payloads that are there in part: what an interrupted transfer left is not sent again
+        """
+        offsets = [_offset(parcel, parts) for _, parcel in parcels]
         announced = [
-            {"path": self.path(remote), "sha256": sha256, "n_bytes": n}
-            for (remote, sha256, _), n in zip(files, sizes, strict=True)
+            {
+                "path": self.path(remote),
+                "sha256": parcel.sha256,
+                "n_bytes": parcel.n_bytes,
+                "payload_sha256": parcel.payload_sha256,
+                "payload_bytes": parcel.payload_bytes,
+                "codec": parcel.codec,
+                "base": self.path(parcel.base) if parcel.base else None,
+                "offset": offset,
+            }
+            for (remote, parcel), offset in zip(parcels, offsets, strict=True)
         ]
-        self.verb("receive", stdin=_told(files, total, progress), files=announced)
+        total = sum(parcel.payload_bytes for _, parcel in parcels) - sum(offsets)
+        told = _told(parcels, offsets, total, progress)
+        self.verb("receive", body=told, parcels=announced, parts=self.path("incoming/parts"))
         return total
 
     def get(self, remote: str, destination: Path | None = None) -> bytes:
         """A file from there, checked; also written to `destination` if that is given."""
-        done = self.transport.run(self._step("send", {"path": self.path(remote)}))
-        if done.rc != 0:
-            self._answer("send", done.rc, done.stdout, done.last_words)
-        head, _, data = done.stdout.partition(b"\n")
-        wanted = json.loads(head)
-        if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-            raise ShipError(f"{self.name}: {remote} arrived damaged; fetch it again")
+        data = self.helper.fetch(self.path(remote))
         if destination is not None:
             aside = destination.with_name(destination.name + ".part")
             aside.write_bytes(data)
@@ -117,22 +132,6 @@ class Device:
             timeout_s=timeout_s,
         )
 
-    def _step(self, name: str, arguments: dict[str, object]) -> list[str]:
-        script = files("host_tools.ship").joinpath("device_steps.py").read_text()
-        # -I -S: nothing that is installed or set there can change what the script does.
-        return [self.executable, "-I", "-S", "-c", script, name, json.dumps(arguments)]
-
-    def _answer(self, verb: str, rc: int, stdout: bytes, last_words: str) -> dict[str, object]:
-        try:
-            answer = json.loads(stdout.decode("utf-8", "replace").strip().splitlines()[-1])
-        except (ValueError, IndexError) as error:
-            raise ShipError(f"{self.name}: {verb} failed on the device ({last_words})") from error
-        if "error" in answer:
-            raise ShipError(f"{self.name}: {_advice(answer)}")
-        if rc != 0:
-            raise ShipError(f"{self.name}: {verb} failed on the device ({last_words})")
-        return dict(answer)
-
 
 def connect(target: str | Target, options: ShipOptions | None = None) -> Device:
     """Reach a target and find its Python; raises ShipError, or SettingsError for an unreadable target."""
@@ -140,11 +139,12 @@ def connect(target: str | Target, options: ShipOptions | None = None) -> Device:
     target = parse_target(target) if isinstance(target, str) else target
     transport = _open(target, options)
     try:
-        facts = gather(transport, target.root, str(target), brief=True)
+        helper = start(transport, str(target))
+        root = helper.ask("expand", {"path": target.root})
     except BaseException:
         transport.close()
         raise
-    return Device(transport, str(target), facts.executable, facts.root)
+    return Device(transport, str(target), helper, str(root["path"]))
 
 
 def device_command(
@@ -208,38 +208,21 @@ def _open(target: Target, options: ShipOptions) -> Transport:
     return SshTransport(target, options)
 
 
-def _advice(answer: dict[str, object]) -> str:
-    if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({answer['error']}); free some space there"
-    if answer.get("errno") == errno.EROFS:
-        return f"the disk is read-only ({answer['error']}); remount it for writing, and look why it was"
-    if answer.get("errno") in (errno.EACCES, errno.EPERM):
-        return f"not allowed to write ({answer['error']}); choose a root folder that this user owns"
-    return str(answer["error"])
+def _offset(parcel: Parcel, parts: dict[str, PartFacts]) -> int:
+    """How much of a payload need not be sent: what is there, if it is how the payload begins."""
+    part = parts.get(parcel.payload_sha256)
+    if part is None or part.n_bytes > parcel.payload_bytes:
+        return 0
+    return part.n_bytes if sha256_of(parcel.payload, part.n_bytes) == part.sha256 else 0
 
 
-def _told(files: Sequence[tuple[str, str, Path | bytes]], total: int, progress: Progress) -> Iterator[bytes]:
-    """The files' bytes, with the progress told on the way."""
+def _told(
+    parcels: Sequence[tuple[str, Parcel]], offsets: Sequence[int], total: int, progress: Progress
+) -> Iterator[bytes]:
+    """The payloads' bytes, with the progress told on the way."""
     sent = 0
-    for remote, _, source in files:
-        for chunk in _chunks(source):
+    for (remote, parcel), offset in zip(parcels, offsets, strict=True):
+        for chunk in chunks(parcel.payload, offset):
             yield chunk
             sent += len(chunk)
             progress(f"sending {Path(remote).name}", sent, total)
-
-
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            yield chunk
-
-
-def _sha256(source: Path | bytes) -> str:
-    digest = hashlib.sha256()
-    for chunk in _chunks(source):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _n_bytes(source: Path | bytes) -> int:
-    return len(source) if isinstance(source, bytes) else source.stat().st_size

@@ -1,23 +1,22 @@
-"""Runs on the device, sent to its `python3 -`: reports what is there as one line of JSON.
+"""Runs on the device, behind `device_loop.py`: reports what is there. Standard library only."""
 
-Standard library only, and the syntax of Python 3.6, so that an old Python can say that it is too old.
-Arguments: the root folder, or `~/...`; and `brief` to hash no files.
-"""
+from __future__ import annotations
 
-# Annotations of today are not the syntax of 3.6.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# ruff: noqa: T201, UP036
-
+import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import platform
 import shutil
 import struct
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 
-def sha256_of(path):
+def sha256_of(path: str) -> str:
+    """sha256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
@@ -25,7 +24,8 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
-def hashes_below(folder, leave_out):
+def hashes_below(folder: str, leave_out: Sequence[str]) -> dict[str, str]:
+    """sha256 of each file below a folder."""
     found = {}
     for where, folders, names in os.walk(folder):
         folders.sort()
@@ -40,7 +40,8 @@ def hashes_below(folder, leave_out):
     return found
 
 
-def read_json(path):
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON object; empty if there is none."""
     try:
         with open(path) as stream:
             value = json.load(stream)
@@ -49,23 +50,25 @@ def read_json(path):
     return value if isinstance(value, dict) else {}
 
 
-def names_in(folder):
+def names_in(folder: str) -> list[str]:
+    """What lies in a folder, if there is one."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-def release(folder, brief):
+def release(folder: str, brief: bool) -> dict[str, Any]:
+    """A release's note and the hashes of its files."""
     note = read_json(os.path.join(folder, "release.json"))
     files = {} if brief else hashes_below(folder, ("release.json",))
     return {"runtime": str(note.get("runtime", "")), "files": files}
 
 
-def runtime(folder, brief):
+def runtime(folder: str, brief: bool) -> dict[str, Any]:
     """Which archives were unpacked here, and whether every file of each is as it was."""
     archives = read_json(os.path.join(folder, "runtime.json")).get("archives", {})
-    whole = {}
+    whole: dict[str, bool] = {}
     for name, files in archives.items():
         if brief:
             continue
@@ -76,7 +79,8 @@ def runtime(folder, brief):
     return {"archives": whole}
 
 
-def current(root):
+def current(root: str) -> str | None:
+    """The active release."""
     try:
         head, name = os.path.split(os.readlink(os.path.join(root, "current")))
     except OSError:
@@ -84,28 +88,49 @@ def current(root):
     return name if head == "releases" and os.path.isdir(os.path.join(root, head, name)) else None
 
 
-def launcher(path):
+def launcher(path: str) -> str:
+    """sha256 of the command; empty if it cannot be executed."""
     try:
         return sha256_of(path) if os.access(path, os.X_OK) else ""
     except OSError:
         return ""
 
 
-def free_bytes(path):
+def free_bytes(path: str) -> int:
+    """Room where a path is, or will be."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return shutil.disk_usage(path).free
 
 
-def facts(root, brief):
+def parts(folder: str) -> dict[str, Any]:
+    """Payloads that have not arrived whole: size and sha256 of what is there."""
+    found = {}
+    for name in names_in(folder):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            found[name] = {"n_bytes": os.path.getsize(path), "sha256": sha256_of(path)}
+    return found
+
+
+def libc() -> tuple[str, str]:
+    """Name and version of the C library; a program has one, and asking the system for it is quick."""
+    with contextlib.suppress(ValueError, OSError):
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+        if name:
+            return name, version
+    return platform.libc_ver()
+
+
+def facts(root: str, brief: bool) -> dict[str, Any]:
+    """What there is; `brief`: hash nothing."""
     root = os.path.abspath(os.path.expanduser(root))
     releases = os.path.join(root, "releases")
     runtimes = os.path.join(root, "runtime")
-    libc, libc_version = platform.libc_ver()
-    try:
+    libc_name, libc_version = libc()
+    memory = 0
+    with contextlib.suppress(OSError, ValueError):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        memory = 0
     history = read_json(os.path.join(root, "history.json")).get("releases", [])
     signers = ("/etc/vitaledge/allowed_signers", os.path.join(root, "trust", "allowed_signers"))
     return {
@@ -115,7 +140,7 @@ def facts(root, brief):
         "implementation": sys.implementation.name,
         "machine": platform.machine(),
         "bits": struct.calcsize("P") * 8,
-        "libc": libc,
+        "libc": libc_name,
         "libc_version": libc_version,
         "root": root,
         "has_root": all(os.path.isdir(os.path.join(root, n)) for n in ("incoming", "releases", "runtime")),
@@ -126,14 +151,12 @@ def facts(root, brief):
         "launcher": launcher(os.path.join(root, "bin", "edge-runtime")),
         "current": current(root),
         "history": [str(name) for name in history],
+        "codecs": ["raw", "zlib", *(name for name in ("lzma", "bz2") if importlib.util.find_spec("_" + name))],
+        "parts": {} if brief else parts(os.path.join(root, "incoming", "parts")),
         "incoming": names_in(os.path.join(root, "incoming")),
         "signers": next((path for path in signers if os.path.isfile(path)), ""),
         "signed": [name[: -len(".json")] for name in names_in(os.path.join(root, "trust", "releases"))],
     }
 
 
-if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        print(json.dumps({"schema": 1, "python": list(sys.version_info[:3]), "too_old": True}))
-    else:
-        print(json.dumps(facts(sys.argv[1], sys.argv[2:] == ["brief"])))
+VERBS = {"facts": facts}

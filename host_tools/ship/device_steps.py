@@ -1,36 +1,25 @@
-"""Runs on the device, sent as `python3 -c`: one verb of a deployment, its arguments as JSON.
+"""Runs on the device, behind `device_loop.py`: the steps of a deployment.
 
-Standard library only. Answers one line of JSON: the verb's result, or {"error": ..., "errno": ...} and
-exit status 1.
-Everything is written aside in `incoming/`, hashed, brought to the disk, and only then renamed into place.
+Standard library only. Everything is written aside in `incoming/`, hashed, brought to the disk, and only then renamed
+into place.
 """
-
-# Its output is its answer.
-# ruff: noqa: T201
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import ctypes
 import hashlib
 import json
 import os
-import select
 import shutil
 import stat
-import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-Verb = Callable[..., object]
+from host_tools.ship.device_loop import RefusedError
+
 CHUNK = 1 << 18
-
-
-class RefusedError(Exception):
-    """What was received is not what was announced."""
 
 
 def sync_folder(path: str) -> None:
@@ -44,8 +33,6 @@ def sync_folder(path: str) -> None:
 
 def sync_disk(path: str) -> None:
     """Bring everything on the file system of `path` to the disk; faster than thousands of fsyncs."""
-    import ctypes
-
     handle = os.open(path, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
@@ -56,6 +43,14 @@ def sync_disk(path: str) -> None:
         os.close(handle)
 
 
+def make_folder(path: str) -> None:
+    """A folder and those above it, each brought to the disk in the folder that holds it."""
+    if not os.path.isdir(path):
+        make_folder(os.path.dirname(path))
+        os.mkdir(path)
+        sync_folder(os.path.dirname(path))
+
+
 def write_synced(path: str, data: bytes) -> None:
     """Write or replace a small file in one step."""
     with open(path + ".part", "wb") as stream:
@@ -64,19 +59,6 @@ def write_synced(path: str, data: bytes) -> None:
         os.fsync(stream.fileno())
     os.replace(path + ".part", path)
     sync_folder(os.path.dirname(path))
-
-
-def copy(source: IO[bytes], path: str, n_bytes: int) -> tuple[str, int]:
-    """Copy at most `n_bytes` of a stream to a file; gives sha256 and size."""
-    digest, n = hashlib.sha256(), 0
-    with open(path, "wb") as out:
-        while chunk := source.read(min(CHUNK, n_bytes - n)):
-            digest.update(chunk)
-            out.write(chunk)
-            n += len(chunk)
-        out.flush()
-        os.fsync(out.fileno())
-    return digest.hexdigest(), n
 
 
 def sha256_of(path: str) -> str:
@@ -91,41 +73,20 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def receive(files: list[dict[str, Any]]) -> object:
-    """Standard input, one file behind the other -> `path` of each, whole and as announced, or not at all."""
-    for file in files:
-        path = os.path.expanduser(file["path"])
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        receive_one(path, file["sha256"], file["n_bytes"])
-    return {}
-
-
-def receive_one(path: str, sha256: str, n_bytes: int) -> None:
-    """The next `n_bytes` of standard input -> `path`."""
-    part, name = path + ".part", os.path.basename(path)
-    try:
-        found, n = copy(sys.stdin.buffer, part, n_bytes)
-        if n != n_bytes:
-            raise RefusedError(f"{name}: {n} bytes arrived; {n_bytes} wanted")
-        if found != sha256:
-            raise RefusedError(f"{name}: sha256 is {found[:12]}... on arrival; {sha256[:12]}... wanted")
-        os.replace(part, path)
-        sync_folder(os.path.dirname(path))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
-
-
-def send(path: str) -> object:
-    """`path` -> standard output, behind one line that says its size and sha256."""
+def send(path: str) -> Iterator[bytes]:
+    """One line that says a file's size and sha256, then the file."""
     path = os.path.expanduser(path)
-    head = {"n_bytes": os.path.getsize(path), "sha256": sha256_of(path)}
-    sys.stdout.write(json.dumps(head) + "\n")
-    sys.stdout.flush()
-    with open(path, "rb") as stream:
-        shutil.copyfileobj(stream, sys.stdout.buffer, CHUNK)
-    sys.stdout.buffer.flush()
-    return None
+    head = json.dumps({"n_bytes": os.path.getsize(path), "sha256": sha256_of(path)}).encode() + b"\n"
+    # Opened here: a failure after the first line would be no answer.
+    return pour(head, open(path, "rb"))
+
+
+def pour(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
+    """A line, then all of a stream."""
+    yield head
+    with stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
 
 
 def hashes(paths: list[str]) -> object:
@@ -133,11 +94,15 @@ def hashes(paths: list[str]) -> object:
     return {path: sha256_of(os.path.expanduser(path)) for path in paths}
 
 
+def expand(path: str) -> object:
+    """A path that may start with `~`, as an absolute one."""
+    return {"path": os.path.abspath(os.path.expanduser(path))}
+
+
 def make_root(root: str) -> object:
-    """The root and its folders."""
+    """The root and its folders, and whatever lies above it and is missing."""
     for name in ("incoming", "releases", "runtime"):
-        os.makedirs(os.path.join(root, name), exist_ok=True)
-    sync_folder(root)
+        make_folder(os.path.join(root, name))
     return {}
 
 
@@ -222,7 +187,7 @@ def unpack(root: str, staging: str, runtime: str, sent: dict[str, str], reused: 
     )
     sync_disk(folder)
     settle(folder, os.path.join(root, "runtime", runtime))
-    shutil.rmtree(staging)
+    clear(root, staging)
     return {"files": sum(map(len, archives.values()))}
 
 
@@ -241,15 +206,38 @@ def settle(folder: str, place: str) -> None:
     sync_folder(os.path.dirname(place))
 
 
-def place(root: str, staging: str, release: str, note: dict[str, object]) -> object:
-    """The received files of a bundle -> releases/ID, with release.json beside them."""
+def clear(root: str, staging: str) -> None:
+    """Forget what was received: it has found its place."""
+    for folder in (staging, os.path.join(root, "incoming", "parts")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_over(root: str, there: str, place: str) -> None:
+    """A file that the device has in another release: once more, as a hard link where possible."""
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(place)
+    try:
+        os.link(os.path.join(root, there), place)
+    except OSError:
+        with open(os.path.join(root, there), "rb") as source:
+            write_synced(place, source.read())
+
+
+def place(root: str, staging: str, release: str, note: dict[str, object], reused: dict[str, str]) -> object:
+    """The received files of a bundle -> releases/ID, with release.json beside them.
+
+    reused  name -> path below the root, for files that another release has
+    """
     folder = os.path.join(staging, "release")
     os.makedirs(folder, exist_ok=True)
+    for name, there in reused.items():
+        take_over(root, there, os.path.join(folder, name))
     write_synced(os.path.join(folder, "release.json"), json.dumps(note, sort_keys=True).encode())
     for where, _, _ in os.walk(folder, topdown=False):
         sync_folder(where)
     settle(folder, os.path.join(root, "releases", release))
-    shutil.rmtree(staging)
+    clear(root, staging)
     return {}
 
 
@@ -296,10 +284,9 @@ def launch(root: str, text: str) -> object:
         os.fchmod(stream.fileno(), 0o755)
         os.fsync(stream.fileno())
     folder = os.path.join(root, "bin")
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     os.replace(aside, os.path.join(folder, "edge-runtime"))
     sync_folder(folder)
-    sync_folder(root)
     return {}
 
 
@@ -326,71 +313,7 @@ def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
     return {}
 
 
-def try_lock(stream: IO[str]) -> bool:
-    """Take the lock if it is free."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def lock(root: str, owner: str, lease_s: float) -> object:
-    """Hold the root until standard input ends, or is silent for `lease_s`."""
-    os.makedirs(root, exist_ok=True)
-    with open(os.path.join(root, "lock"), "a+") as stream:
-        # A deployment whose host was killed a moment ago is letting go just now.
-        patience = time.monotonic() + 2.0
-        while not try_lock(stream):
-            if time.monotonic() > patience:
-                stream.seek(0)
-                raise RefusedError(
-                    f"another deployment or bench is under way ({stream.read().strip()}); wait for its end"
-                )
-            time.sleep(0.1)
-        stream.truncate(0)
-        stream.write(owner)
-        stream.flush()
-        print('{"locked": true}', flush=True)
-        source = sys.stdin.fileno()
-        while select.select([source], [], [], lease_s or None)[0] and os.read(source, 4096):
-            pass
-    return None
-
-
-VERBS: dict[str, Verb] = {
+VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
-    for verb in (
-        receive,
-        send,
-        hashes,
-        make_root,
-        tidy,
-        unpack,
-        place,
-        verify,
-        point,
-        remember,
-        launch,
-        forget,
-        prune,
-        lock,
-    )
+    for verb in (expand, send, hashes, make_root, tidy, unpack, place, verify, point, remember, launch, forget, prune)
 }
-
-
-def main(name: str, arguments: str) -> int:
-    """Run one verb."""
-    try:
-        answer = VERBS[name](**json.loads(arguments))
-    except RefusedError as error:
-        answer = {"error": str(error), "errno": 0}
-    except (OSError, zipfile.BadZipFile) as error:
-        answer = {"error": str(error), "errno": getattr(error, "errno", None) or errno.EIO}
-    if answer is not None:
-        print(json.dumps(answer))
-    return 1 if isinstance(answer, dict) and "error" in answer else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))

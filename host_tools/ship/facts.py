@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, field
 
 from edge_runtime.contract.strict import build
 from host_tools.ship.errors import ShipError
-from host_tools.ship.transport import NOT_FOUND, Transport
 
-OLDEST = (3, 10)
-CANDIDATES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 SCHEMA = 1
 GIB = 1 << 30
 
@@ -32,11 +27,21 @@ class RuntimeFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartFacts:
+    """A payload of which some has arrived."""
+
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """A device, as `device_facts.py` writes it.
 
     launcher  sha256 of ROOT/bin/edge-runtime; empty if it is missing or cannot be executed
     history   releases that were active, oldest first
+    codecs    what can be unpacked there
+    parts     payloads that have not arrived whole, by the sha256 they will have
     signers   the file of those whose signatures it wants; empty if it takes everything
     signed    releases whose signatures are there
     """
@@ -59,6 +64,8 @@ class Facts:
     current: str | None
     history: tuple[str, ...]
     incoming: tuple[str, ...]
+    codecs: tuple[str, ...] = ("raw", "zlib")
+    parts: dict[str, PartFacts] = field(default_factory=dict)
     signers: str = ""
     signed: tuple[str, ...] = ()
 
@@ -93,37 +100,8 @@ class Facts:
         return "\n".join(lines)
 
 
-def gather(transport: Transport, root: str, where: str, *, brief: bool = False) -> Facts:
-    """Ask the device; raises ShipError if no Python there will do. `brief`: hash nothing."""
-    script = files("host_tools.ship").joinpath("device_facts.py").read_bytes()
-    tail = ["brief"] if brief else []
-    found = []
-    for candidate in CANDIDATES:
-        done = transport.run([candidate, "-I", "-S", "-", root, *tail], [script])
-        if done.rc == NOT_FOUND:
-            continue
-        if done.rc != 0:
-            raise ShipError(f"{where}: {candidate} failed ({done.last_words}); a whole Python >= 3.10 wanted")
-        answer = _answer(done.stdout, where, candidate)
-        if not answer.get("too_old"):
-            return build(Facts, answer, f"{where}: facts", ShipError)
-        found.append(f"{candidate} is {'.'.join(map(str, answer['python']))}")
-    raise ShipError(
-        f"{where}: {', '.join(found) or 'no python3 found'}; Python >= {OLDEST[0]}.{OLDEST[1]} wanted: "
-        "install it there (on Debian: apt install python3)"
-    )
-
-
-def _answer(output: bytes, where: str, candidate: str) -> dict[str, list[int]]:
-    # A login script may print its own lines first.
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    try:
-        answer = json.loads(lines[-1])
-        schema = answer["schema"]
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise ShipError(
-            f"{where}: {candidate} did not answer in JSON; does the login shell there run programs?"
-        ) from error
-    if schema != SCHEMA:
-        raise ShipError(f"{where}: facts have schema {schema}; {SCHEMA} wanted")
-    return dict(answer)
+def read_facts(answer: dict[str, object], where: str) -> Facts:
+    """Facts from what the device answered; raises ShipError if they cannot be read."""
+    if answer.get("schema") != SCHEMA:
+        raise ShipError(f"{where}: facts have schema {answer.get('schema')}; {SCHEMA} wanted")
+    return build(Facts, {k: v for k, v in answer.items() if k != "took_ns"}, f"{where}: facts", ShipError)

@@ -9,6 +9,8 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 
 MIB = 1 << 20
+# Where the device keeps what has arrived in part, below `incoming`.
+PARTS = "parts"
 # Room that stays free for the device's own logs.
 RESERVE_BYTES = 8 * MIB
 
@@ -31,6 +33,7 @@ class Wish:
     runtime, archives   name of the runtime folder and what is unpacked in it
     launcher            the text of bin/edge-runtime
     keep                how many releases that were active before stay
+    known               sha256 of contents that the host holds: it can send differences to them
     """
 
     release: str
@@ -39,6 +42,19 @@ class Wish:
     archives: tuple[File, ...]
     launcher: str
     keep: int = 3
+    known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class There:
+    """A file on the device that spares bytes: the file `name` itself, or what only the difference to is sent.
+
+    path  below the root
+    """
+
+    name: str
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +109,22 @@ class UnpackRuntime:
 
 @dataclass(frozen=True, kw_only=True)
 class PushRelease:
-    """Send the release's files that the device lacks; write its note, and put all in place."""
+    """Send the release's files that the device lacks; write its note, and put all in place.
+
+    bases   for some of `files`, an older file there: the difference is sent
+    reused  files that are sent not at all, since another release has them
+    """
 
     release: str
     runtime: str
     files: tuple[File, ...]
+    bases: tuple[There, ...] = ()
+    reused: tuple[There, ...] = ()
 
     def __str__(self) -> str:
-        return f"send release {self.release}: {len(self.files)} files ({_size(self.files)})"
+        differences = f", {len(self.bases)} as differences" if self.bases else ""
+        there = f"; {len(self.reused)} are on the device" if self.reused else ""
+        return f"send release {self.release}: {len(self.files)} files ({_size(self.files)}{differences}){there}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +216,11 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
         steps.append(Authenticate(release=wish.release))
     if not facts.has_root:
         steps.append(MakeRoot())
-    if facts.incoming:
-        steps.append(Tidy(names=facts.incoming))
+    # What has arrived in part is not sent again, if anything is sent.
+    is_sending = any(isinstance(step, PushRuntime | PushRelease) for step in runtime + release)
+    leftovers = tuple(name for name in facts.incoming if name != PARTS or not is_sending)
+    if leftovers:
+        steps.append(Tidy(names=leftovers))
     steps += runtime + release
     if runtime or release or facts.current != wish.release:
         steps.append(Check(release=wish.release))
@@ -226,8 +253,27 @@ def _release_steps(facts: Facts, wish: Wish) -> list[Step]:
     lacking = tuple(file for file in wish.files if there.get(file.name) != file.sha256)
     if release and not lacking and release.runtime == wish.runtime:
         return []
-    push = PushRelease(release=wish.release, runtime=wish.runtime, files=lacking)
+    found = {file.name: _elsewhere(facts, wish, file) for file in lacking}
+    reused = tuple(one for file in lacking if (one := found[file.name]) and one.sha256 == file.sha256)
+    sent = tuple(file for file in lacking if file.name not in {one.name for one in reused})
+    bases = tuple(one for file in sent if (one := found[file.name]))
+    push = PushRelease(release=wish.release, runtime=wish.runtime, files=sent, bases=bases, reused=reused)
     return [push, Verify(release=wish.release, files=wish.files)]
+
+
+def _elsewhere(facts: Facts, wish: Wish, file: File) -> There | None:
+    """The same contents in another release, else the newest older file of that name that the host knows, too."""
+    # A release by itself may hold the file damaged, so it counts as any other: by its hash.
+    names = [*reversed(facts.activations), *sorted(set(facts.releases) - set(facts.activations))]
+    older = None
+    for release in names:
+        for name, sha256 in facts.releases[release].files.items():
+            there = There(name=file.name, path=f"releases/{release}/{name}", sha256=sha256)
+            if sha256 == file.sha256:
+                return there
+            if older is None and name == file.name and sha256 in wish.known:
+                older = there
+    return older
 
 
 def _prune_steps(facts: Facts, wish: Wish, kept: tuple[str, ...]) -> list[Step]:
@@ -241,8 +287,11 @@ def needed_bytes(steps: list[Step]) -> int:
     """What the steps write at most at one time: what is sent, and what it becomes."""
     n = 0
     for step in steps:
-        if isinstance(step, PushRuntime | PushRelease):
+        if isinstance(step, PushRuntime):
             n += sum(file.n_bytes for file in step.files)
+        elif isinstance(step, PushRelease):
+            # A payload and what it is unpacked to; reused files are links on nearly every file system, not on all.
+            n += sum(2 * file.n_bytes for file in step.files)
         elif isinstance(step, UnpackRuntime):
             # Reused archives are hard links on nearly every file system, but not on all.
             n += sum(file.unpacked_bytes for file in step.sent)

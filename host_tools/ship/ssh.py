@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shlex
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TypeVar
 
 import asyncssh
@@ -20,6 +20,8 @@ from host_tools.ship.transport import Completed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# A program whose input has ended gets this long to end by itself.
+CLOSE_S = 5.0
 
 
 class SshTransport:
@@ -37,7 +39,7 @@ class SshTransport:
         self._thread.start()
         self._connection: asyncssh.SSHClientConnection | None = None
         try:
-            self._connection = self._wait(self._connect(target))
+            self._connection = self.wait(self._connect(target))
         except BaseException:
             self.close()
             raise
@@ -52,7 +54,7 @@ class SshTransport:
 
     def run(self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None) -> Completed:
         """See `Transport.run`."""
-        return self._wait(self._run(argv, stdin, timeout_s))
+        return self.wait(self._run(argv, stdin, timeout_s))
 
     async def _run(self, argv: Sequence[str], stdin: Iterable[bytes], timeout_s: float | None) -> Completed:
         process = await self._start(argv)
@@ -65,62 +67,43 @@ class SshTransport:
             process.close()
             raise ShipError(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s") from error
         except (OSError, asyncssh.Error) as error:
-            raise self._cut() from error
+            raise self.cut() from error
         finally:
             feeder.cancel()
             fed = await asyncio.gather(feeder, return_exceptions=True)
         if isinstance(fed[0], Exception):
             raise fed[0]
         if done.returncode is None:
-            raise self._cut()
+            raise self.cut()
         return Completed(done.returncode, _bytes(done.stdout), _bytes(done.stderr))
 
     async def _start(self, argv: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
         if self._connection is None:
-            raise self._cut()
+            raise self.cut()
         try:
             # SSH carries one string: quoting is done here and nowhere else.
             return await self._connection.create_process(shlex.join(argv), encoding=None)
         except (OSError, asyncssh.Error) as error:
-            raise self._cut() from error
+            raise self.cut() from error
 
-    @contextlib.contextmanager
-    def hold(self, argv: Sequence[str]) -> Iterator[bytes]:
-        """See `Transport.hold`; a heartbeat tells the program that this end is alive."""
-        process = self._wait(self._start(argv))
-        heart: asyncio.Future[None] | None = None
-        try:
-            line = self._wait(self._first_line(process))
-            heart = self._wait(self._start_heart(process))
-            yield line
-        finally:
-            self._wait(self._let_go(process, heart))
+    def talk(self, argv: Sequence[str], sign_of_life: bytes) -> SshTalk:
+        """See `Transport.talk`."""
+        return self.wait(self._talk(argv, sign_of_life))
 
-    async def _first_line(self, process: asyncssh.SSHClientProcess[bytes]) -> bytes:
-        try:
-            return await process.stdout.readline()
-        except (OSError, asyncssh.Error) as error:
-            raise self._cut() from error
+    async def _talk(self, argv: Sequence[str], sign_of_life: bytes) -> SshTalk:
+        process = await self._start(argv)
+        heart = asyncio.ensure_future(_beat(process, sign_of_life, self._options.keepalive_s))
+        return SshTalk(process, heart, self)
 
-    async def _start_heart(self, process: asyncssh.SSHClientProcess[bytes]) -> asyncio.Future[None]:
-        return asyncio.ensure_future(_beat(process, self._options.keepalive_s))
-
-    async def _let_go(self, process: asyncssh.SSHClientProcess[bytes], heart: asyncio.Future[None] | None) -> None:
-        if heart is not None:
-            heart.cancel()
-            await asyncio.gather(heart, return_exceptions=True)
-        with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
-            process.stdin.write_eof()
-            await asyncio.wait_for(process.wait_closed(), self._options.connect_timeout_s)
-
-    def _cut(self) -> LinkError:
+    def cut(self) -> LinkError:
+        """What a link that was cut is told as."""
         return LinkError(f"{self._name}: the link was cut; look at the network, then try again")
 
     def close(self) -> None:
         """Close the connection, end the thread; the exceptions of stray tasks are consumed."""
         if self._loop.is_closed():
             return
-        self._wait(self._shut())
+        self.wait(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -135,13 +118,84 @@ class SshTransport:
             task.cancel()
         await asyncio.gather(*strays, return_exceptions=True)
 
-    def _wait(self, work: Coroutine[object, object, T]) -> T:
+    def wait(self, work: Coroutine[object, object, T]) -> T:
+        """Have something done on the connection's thread."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+
+class SshTalk:
+    """See `Talk`; `heart` sends the signs of life, whole frames between whole frames."""
+
+    def __init__(
+        self, process: asyncssh.SSHClientProcess[bytes], heart: asyncio.Future[None], transport: SshTransport
+    ) -> None:
+        self._process = process
+        self._heart = heart
+        self._transport = transport
+
+    def exchange(self, frames: Iterable[bytes]) -> bytes:
+        """See `Talk.exchange`."""
+        return self._transport.wait(self._exchange(frames))
+
+    async def _exchange(self, frames: Iterable[bytes]) -> bytes:
+        answer = asyncio.ensure_future(self._process.stdout.readline())
+        try:
+            for frame in frames:
+                if answer.done():
+                    break
+                self._process.stdin.write(frame)
+                await self._process.stdin.drain()
+            line = await answer
+        except (asyncssh.Error, OSError) as error:
+            if isinstance(error, asyncssh.Error | ConnectionError):
+                raise self._transport.cut() from error
+            raise
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+        if not line.endswith(b"\n"):
+            await self._require_end()
+            return b""
+        return line
+
+    async def _require_end(self) -> None:
+        """Output ends with the program, or with the link: then its exit status never comes."""
+        with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
+            await asyncio.wait_for(self._process.wait_closed(), 5.0)
+        if self._process.returncode is None:
+            raise self._transport.cut()
+
+    def read(self, n_bytes: int) -> bytes:
+        """See `Talk.read`."""
+        return self._transport.wait(self._read(n_bytes))
+
+    async def _read(self, n_bytes: int) -> bytes:
+        try:
+            return await self._process.stdout.readexactly(n_bytes) if n_bytes else b""
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        except (OSError, asyncssh.Error) as error:
+            raise self._transport.cut() from error
+
+    def close(self) -> Completed:
+        """See `Talk.close`."""
+        return self._transport.wait(self._close())
+
+    async def _close(self) -> Completed:
+        self._heart.cancel()
+        await asyncio.gather(self._heart, return_exceptions=True)
+        words = b""
+        with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
+            self._process.stdin.write_eof()
+            words = await asyncio.wait_for(self._process.stderr.read(), CLOSE_S)
+            await asyncio.wait_for(self._process.wait_closed(), CLOSE_S)
+        rc = self._process.returncode
+        return Completed(-1 if rc is None else rc, b"", words)
 
 
 def _bytes(output: bytes | str | None) -> bytes:
@@ -162,8 +216,8 @@ async def _feed(process: asyncssh.SSHClientProcess[bytes], stdin: Iterable[bytes
             process.stdin.write_eof()
 
 
-async def _beat(process: asyncssh.SSHClientProcess[bytes], every_s: float) -> None:
+async def _beat(process: asyncssh.SSHClientProcess[bytes], sign_of_life: bytes, every_s: float) -> None:
     with contextlib.suppress(OSError, asyncssh.Error):
         while True:
-            process.stdin.write(b".")
             await asyncio.sleep(every_s)
+            process.stdin.write(sign_of_life)

@@ -1,12 +1,11 @@
-"""The seam between shipping and a machine: run a program there, or keep one running.
+"""The seam between shipping and a machine: run a program there, or talk with one that keeps running.
 
 Files travel through a program's standard input and output, so a device needs no SFTP server and both
-transports move files by the same code (`device.py`).
+transports move files by the same code (`helper.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,10 +32,27 @@ class Completed:
         return "it said nothing"
 
 
+class Talk(Protocol):
+    """A program that keeps running, reads frames and answers in lines."""
+
+    def exchange(self, frames: Iterable[bytes]) -> bytes:
+        """Write frames until all are written or an answer comes; gives the answer's line with its
+        end, or nothing if the program has ended.
+
+        Raises LinkError if the link is cut, and whatever `frames` raises, before which it writes nothing more.
+        """
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next bytes of its output; fewer at its end."""
+
+    def close(self) -> Completed:
+        """End its input and wait for it."""
+
+
 class Transport(Protocol):
     """One connection to one machine; not to be shared between threads."""
 
-    # Seconds without a sign of life after which a held program ends by itself; 0: the system tells it.
+    # Seconds without a sign of life after which a held lock is let go; 0: the system tells of a death.
     lease_s: float
 
     def run(self, argv: Sequence[str], stdin: Iterable[bytes] = (), *, timeout_s: float | None = None) -> Completed:
@@ -45,8 +61,8 @@ class Transport(Protocol):
         A missing program is rc 127. Raises LinkError if the link is cut, ShipError after `timeout_s`.
         """
 
-    def hold(self, argv: Sequence[str]) -> contextlib.AbstractContextManager[bytes]:
-        """Start a program, give its first line of output, and end its input when the context ends."""
+    def talk(self, argv: Sequence[str], sign_of_life: bytes) -> Talk:
+        """Start a program and keep it; over a network it is sent `sign_of_life` every few seconds."""
 
     def close(self) -> None:
         """Give the connection back."""

@@ -10,11 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.contract.beats import BeatTiming
-from edge_runtime.contract.manifest import BEATS_SCHEMA, BeatManifest, Golden, Training, to_json
+from edge_runtime.contract.manifest import BEATS_SCHEMA, BeatManifest, Golden, Graph, Training, to_json
 from edge_runtime.contract.preprocess import Conditioning
 from host_tools.ship.options import ShipOptions
 
 FAKE_RUNTIME = Path(__file__).with_name("fake_runtime")
+
+
+# A manifest names a graph that runs every hop; the fake runtime runs none.
+STEP = Graph(
+    name="trunk",
+    file="model.onnx",
+    runs="every hop",
+    precision="int8",
+    inputs=(),
+    outputs=(),
+    states=(),
+    parameters=1,
+    macs=1,
+    integer_operators=0,
+    operators=1,
+)
 
 
 def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golden", **metrics: float) -> Path:
@@ -40,7 +56,7 @@ def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golde
         delay_samples=timing.delay_samples(25),
         classes=("N", "S", "V", "F", "Q"),
         detection_threshold=0.5,
-        graphs=(),
+        graphs=(STEP,),
         golden=Golden(file="golden/vectors.npz", rate_hz=360.0, sample_tolerance=1, confidence_tolerance=0.01),
         files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         training=Training(commit="0" * 40, recipe="r", recipe_sha256="0" * 64, seed=0, records="none", simulated=True),

@@ -40,7 +40,7 @@ def test_another_model_leaves_the_runtime_where_it_is(tmp_path):
     deploy(make_bundle(tmp_path / "one"), target, options=fake_options())
     second = make_bundle(tmp_path / "two", model=b"another model")
     result = deploy(second, target, options=fake_options())
-    assert result.bytes_sent == sum(f.stat().st_size for f in second.rglob("*") if f.is_file())
+    assert 0 < result.bytes_sent < (second / "manifest.json").stat().st_size
 
 
 def test_rollback_goes_back_one_release_at_a_time(tmp_path):
@@ -186,7 +186,7 @@ def test_files_go_there_and_come_back(tmp_path):
     data = bytes(range(256)) * 1000
     (tmp_path / "record").write_bytes(data)
     with connect(f"local:{tmp_path}/device") as device:
-        assert device.put(tmp_path / "record", "work/record") == len(data)
+        assert 0 < device.put(tmp_path / "record", "work/record") < len(data)
         assert device.put(tmp_path / "record", "work/record") == 0
         assert device.get("work/record", tmp_path / "back") == data
         with pytest.raises(ShipError, match="No such file"):

@@ -6,13 +6,13 @@ import ast
 import hashlib
 import json
 from dataclasses import replace
-from importlib.resources import files
 
 import pytest
 
 from edge_runtime.contract.strict import build
 from host_tools.ship.errors import ShipError
-from host_tools.ship.facts import Facts, ReleaseFacts, RuntimeFacts, gather
+from host_tools.ship.facts import Facts, ReleaseFacts, RuntimeFacts, read_facts
+from host_tools.ship.helper import BOOT, start
 from host_tools.ship.plan import (
     RESERVE_BYTES,
     Authenticate,
@@ -159,7 +159,8 @@ def test_a_switch_that_was_not_noted_is_still_the_newest():
 
 def test_no_room_is_told_before_anything_is_sent():
     steps = plan(BARE, WISH)
-    needed = sum(f.n_bytes for f in (*WISH.files, *WISH.archives)) + 60_200_000 + RESERVE_BYTES
+    # A release's files arrive compressed and are unpacked; archives are sent as they are, then unpacked.
+    needed = sum(2 * f.n_bytes for f in WISH.files) + sum(a.n_bytes for a in WISH.archives) + 60_200_000 + RESERVE_BYTES
     require_space(replace(BARE, free_bytes=needed), steps, "pi")
     with pytest.raises(ShipError, match=r"pi: .* MiB free at /home/pi/v; .* MiB wanted"):
         require_space(replace(BARE, free_bytes=needed - 1), steps, "pi")
@@ -172,38 +173,67 @@ def test_every_step_reads_as_one_line():
         assert "(" not in str(step).split(" ")[0]
 
 
+def said(python: str, ok: bool) -> list[bytes]:
+    """What the boot line of a Python answers first."""
+    version = [int(part) for part in python.split(".")]
+    return [b"vitaledge-helper " + json.dumps({"python": version, "executable": "/p", "ok": ok}).encode()]
+
+
 class Machine:
-    """A transport to a machine that has some Pythons."""
+    """A transport to a machine that has some Pythons; each says its lines, then ends."""
 
     lease_s = 0.0
 
-    def __init__(self, **answers: str) -> None:
-        self.answers = answers
+    def __init__(self, **lines: list[bytes]) -> None:
+        self.lines = lines
 
-    def run(self, argv, stdin=(), *, timeout_s=None):
-        """See `Transport.run`."""
-        answer = self.answers.get(argv[0].replace(".", "_"))
-        return Completed(NOT_FOUND, b"", b"") if answer is None else Completed(0, answer.encode(), b"")
+    def talk(self, argv, sign_of_life):
+        """See `Transport.talk`."""
+        return Said(self.lines.get(argv[0].replace(".", "_")))
+
+
+class Said:
+    """A program that says some lines whatever it is told."""
+
+    def __init__(self, lines: list[bytes] | None) -> None:
+        self.rc = NOT_FOUND if lines is None else 0
+        self.lines = list(lines or [])
+
+    def exchange(self, frames):
+        """See `Talk.exchange`."""
+        return self.lines.pop(0) + b"\n" if self.lines else b""
+
+    def close(self):
+        """See `Talk.close`."""
+        return Completed(self.rc, b"", b"")
 
 
 def test_an_old_python3_does_not_hide_a_newer_one():
-    old = '{"schema": 1, "python": [3, 6, 9], "too_old": true}'
-    assert gather(Machine(python3=old, python3_11=PI.replace("\n", "")), "~/v", "pi") == BARE
+    machine = Machine(python3=said("3.6.9", False), python3_11=said("3.11.2", True))
+    assert start(machine, "pi").python == (3, 11, 2)
+
+
+def test_lines_that_a_login_script_prints_are_passed_over():
+    machine = Machine(python3=[b"Welcome!", b"", *said("3.11.2", True)])
+    assert start(machine, "pi").executable == "/p"
 
 
 def test_a_device_without_a_fitting_python_is_refused_kindly():
-    old = '{"schema": 1, "python": [3, 6, 9], "too_old": true}'
     with pytest.raises(ShipError, match=r"python3 is 3\.6\.9; Python >= 3\.10 wanted"):
-        gather(Machine(python3=old), "~/v", "pi")
+        start(Machine(python3=said("3.6.9", False)), "pi")
     with pytest.raises(ShipError, match="no python3 found"):
-        gather(Machine(), "~/v", "pi")
-    with pytest.raises(ShipError, match="did not answer in JSON"):
-        gather(Machine(python3="Welcome!"), "~/v", "pi")
+        start(Machine(), "pi")
+    with pytest.raises(ShipError, match="does the login shell there run programs"):
+        start(Machine(python3=[b"This account is not available."]), "pi")
 
 
-def test_the_facts_script_is_in_the_syntax_of_python_3_6():
-    text = files("host_tools.ship").joinpath("device_facts.py").read_text()
-    tree = ast.parse(text, feature_version=(3, 6))
+def test_facts_of_another_schema_are_refused():
+    with pytest.raises(ShipError, match="facts have schema 2; 1 wanted"):
+        read_facts({**json.loads(PI), "schema": 2}, "pi")
+
+
+def test_the_boot_line_is_in_the_syntax_of_python_3_6():
+    tree = ast.parse(BOOT, feature_version=(3, 6))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.NamedExpr)]
 
 

@@ -221,7 +221,7 @@ def test_a_killed_host_leaves_the_previous_release_and_no_lock(gateway, tmp_path
         ]
         with subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)]) as victim:
             assert proxy.reached.wait(30)
-            wait_for(lambda: list((root / "incoming").rglob("model.onnx.part")))
+            wait_for(lambda: list((root / "incoming/parts").iterdir()))
             victim.send_signal(signal.SIGKILL)
     assert os.readlink(root / "current") == f"releases/{first.release}"
     assert deploy(second, url, options=options).previous == first.release
