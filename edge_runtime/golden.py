@@ -12,7 +12,7 @@ import numpy as np
 from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import BundleError
-from edge_runtime.contract.manifest import WindowManifest
+from edge_runtime.contract.manifest import Form, WindowManifest
 from edge_runtime.contract.signal import Block, Float32Array, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine
 from edge_runtime.pipeline import Pipeline
@@ -91,20 +91,40 @@ def _value(value: float | str | None, classes: tuple[str, ...]) -> float:
     return float(classes.index(value)) if isinstance(value, str) else value
 
 
+def answers(bundle: Bundle, engine: Engine) -> dict[str, np.ndarray]:
+    """What a device says to the stored signal, as the arrays that are stored with it."""
+    readings = _readings(bundle, engine, signal(bundle))
+    return (window_arrays if isinstance(bundle.manifest, WindowManifest) else as_arrays)(
+        readings, bundle.manifest.classes
+    )
+
+
+def signal(bundle: Bundle) -> Float32Array:
+    """The stored signal as samples float32 (n, channels); raises BundleError if it is not that."""
+    m = bundle.manifest
+    if not isinstance(m, WindowManifest):
+        return from_microvolts(_load(bundle, "signal_uv")["signal_uv"])
+    samples = _load(bundle, "samples")["samples"]
+    if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != m.n_channels:
+        raise BundleError(
+            f"{bundle.file(m.golden.file)}: samples are {samples.dtype} {samples.shape}; float32 (n, "
+            f"{m.n_channels}) wanted"
+        )
+    return np.asarray(samples, np.float32)
+
+
+def stored_name(form: Form | None, name: str) -> str:
+    """Name of an array in the file: each form has answers of its own to the one signal."""
+    return name if form is None or name in SIGNALS else f"{form.name} {name}"
+
+
 def check(bundle: Bundle, engine: Engine) -> GoldenResult:
     """Answer the bundle's golden vectors; raises BundleError if the stored file is not what it should be."""
     m = bundle.manifest
     if isinstance(m, WindowManifest):
-        stored = _load(bundle, "samples", "sample", "value", "confidence")
-        samples = stored["samples"]
-        if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != m.n_channels:
-            raise BundleError(
-                f"{bundle.file(m.golden.file)}: samples are {samples.dtype} {samples.shape}; float32 (n, "
-                f"{m.n_channels}) wanted"
-            )
-        return _compare_windows(m, stored, window_arrays(_readings(bundle, engine, samples), m.classes))
-    stored = _load(bundle, "signal_uv", "sample", "label", "confidence")
-    given = as_arrays(_readings(bundle, engine, from_microvolts(stored["signal_uv"])), m.classes)
+        return _compare_windows(m, _load(bundle, "sample", "value", "confidence"), answers(bundle, engine))
+    stored = _load(bundle, "sample", "label", "confidence")
+    given = answers(bundle, engine)
     if len(stored["sample"]) != len(given["sample"]):
         return _other_count(stored, given)
     sample, confidence = _worst(stored, given, "sample"), _worst(stored, given, "confidence")
@@ -156,16 +176,9 @@ def _load(bundle: Bundle, *names: str) -> dict[str, np.ndarray]:
     try:
         # From memory: numpy leaves a file open that turns out to be no archive.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            return {name: stored[_stored_name(bundle, name)] for name in names}
+            return {name: stored[stored_name(bundle.form, name)] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: no golden vectors in it ({error})") from error
-
-
-def _stored_name(bundle: Bundle, name: str) -> str:
-    """Each form has answers of its own to the one signal."""
-    if bundle.form is None or name in SIGNALS:
-        return name
-    return f"{bundle.form.name} {name}"
 
 
 def _worst(wanted: dict[str, np.ndarray], given: dict[str, np.ndarray], name: str) -> float:

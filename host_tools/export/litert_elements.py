@@ -227,6 +227,9 @@ def dequantize(net: Net, node: Node) -> None:
         along = [-1 if i == axis % max(integers.ndim, 1) else 1 for i in range(integers.ndim)]
         shape = along if scale.size > 1 else [1] * integers.ndim
         whole = integers.astype(np.int64) - (0 if zero is None else zero.astype(np.int64).reshape(shape))
+        rows = integers.reshape(-1, integers.shape[-1]) if integers.ndim > 1 else integers
+        if integers.dtype == np.int8 and (zero is None or not np.any(zero)) and scale.size in (1, len(rows)):
+            net.packed[node.outputs[0]] = (rows, scale)
         net.constants[node.outputs[0]] = (whole * scale.reshape(shape)).astype(np.float32)
         return
     net.scale(node.inputs[0], scale, np.zeros((), np.uint8) if zero is None else zero, node)

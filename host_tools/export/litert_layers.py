@@ -21,18 +21,24 @@ SMALLEST = np.finfo(np.float32).min
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
-    """A layer's constants as ONNX has them, and what its integers stand for; None for floats."""
+    """A layer's constants as ONNX has them, and what its integers stand for; None for floats.
+
+    packed  integers int8 and scales (out,) of weights (out, in) that are stored so and computed with in floats
+    """
 
     weight: np.ndarray
     bias: np.ndarray | None
     scales: np.ndarray | None = None
     output: Quantization | None = None
+    packed: tuple[np.ndarray, np.ndarray] | None = None
 
     def tensors(self, net: Net, weight: np.ndarray, given: FileTensor, axis: int) -> tuple[FileTensor, FileTensor]:
         """Weights (in the file's order; channels along `axis`) and biases as constants."""
         n = weight.shape[axis]
         if self.scales is None:
             bias = np.zeros(n, np.float32) if self.bias is None else self.bias.reshape(-1).astype(np.float32)
+            if self.packed is not None:
+                return unpacked(net, *self.packed), constant(net.fresh(), bias)
             return constant(net.fresh(), weight.astype(np.float32)), constant(net.fresh(), bias)
         assert given.quantization is not None
         scales = np.broadcast_to(self.scales.reshape(-1).astype(np.float32), (n,))
@@ -42,6 +48,13 @@ class Weights:
             constant(net.fresh(), weight, Quantization(scales=tuple(map(float, scales)), axis=axis)),
             constant(net.fresh(), integers, Quantization(scales=tuple(map(float, units)))),
         )
+
+
+def unpacked(net: Net, integers: np.ndarray, scales: np.ndarray) -> FileTensor:
+    """Weights (out, in) as floats, stored as int8 with a scale for each output; engines unpack them at load."""
+    per_row = tuple(float(s) for s in np.broadcast_to(scales.reshape(-1).astype(np.float32), (len(integers),)))
+    stored = constant(net.fresh(), integers, Quantization(scales=per_row))
+    return net.emit("DEQUANTIZE", [stored], stored.shape, "float32", ("Dequantize", {}))
 
 
 def conv(net: Net, node: Node) -> None:
@@ -160,7 +173,8 @@ def gemm(net: Net, node: Node) -> None:
     rows = weight if node.settings.get("transB", 0) else weight.T
     bias = None if bias is None else np.broadcast_to(bias.reshape(-1), (len(rows),)) * np.float32(beta)
     activation = RELU if node.settings.get("activation", b"") == b"Relu" else NO_ACTIVATION
-    _dense(net, node, Weights(weight=rows * np.float32(alpha), bias=bias), activation)
+    packed = net.packed.get(node.inputs[1]) if node.settings.get("transB", 0) and alpha == 1.0 else None
+    _dense(net, node, Weights(weight=rows * np.float32(alpha), bias=bias, packed=packed), activation)
 
 
 def matmul(net: Net, node: Node) -> None:
@@ -210,10 +224,10 @@ def integer_to_float(net: Net, node: Node) -> None:
 def _real(net: Net, node: Node, weights: Weights, bias: np.ndarray | None) -> None:
     """A matrix product of integers as one of the real numbers that they stand for."""
     assert weights.scales is not None
-    scales = weights.scales.reshape(-1, 1).astype(np.float32)
     given = net.first(node.inputs[0])
     real = net.emit("DEQUANTIZE", [given], given.shape, "float32", ("Dequantize", {}))
-    _dense(net, node, Weights(weight=weights.weight * scales, bias=bias), given=real)
+    packed = (weights.weight, weights.scales)
+    _dense(net, node, Weights(weight=weights.weight, bias=bias, packed=packed), given=real)
 
 
 def _dense(

@@ -65,6 +65,7 @@ class Net:
     shapes, dtypes  of every tensor of the ONNX graph
     uses            how many operators read it; the graph's outputs count as one more
     state_outputs   outputs of which only the tail is wanted
+    packed          constants that ONNX has as int8 with a scale per row: integers and scales
     """
 
     constants: dict[str, np.ndarray]
@@ -72,6 +73,7 @@ class Net:
     dtypes: Mapping[str, str]
     uses: Counter[str]
     state_outputs: frozenset[str] = frozenset()
+    packed: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     file: FileGraph = field(default_factory=FileGraph)
     n_names: int = 0

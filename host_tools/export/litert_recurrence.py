@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from host_tools.export.litert_file import FileOperator, FileTensor, constant, ints
+from host_tools.export.litert_layers import unpacked
 from host_tools.export.litert_net import Net, Node
 
 
@@ -32,9 +33,11 @@ def gru(net: Net, node: Node) -> None:
     else:
         before = constant(net.fresh(), np.zeros((batch, n), np.float32))
 
-    def dense(given: FileTensor, weight: np.ndarray, b: np.ndarray) -> FileTensor:
-        constants = [constant(net.fresh(), np.asarray(a, np.float32)) for a in (weight, b)]
-        return net.emit("FULLY_CONNECTED", [given, *constants], (batch, len(b)), "float32", ("FullyConnected", {}))
+    def dense(given: FileTensor, name: str, weight: np.ndarray, b: np.ndarray) -> FileTensor:
+        bias = constant(net.fresh(), np.asarray(b, np.float32))
+        packed = net.packed.get(name)
+        real = constant(net.fresh(), weight) if packed is None else unpacked(net, *packed)
+        return net.emit("FULLY_CONNECTED", [given, real, bias], (batch, len(b)), "float32", ("FullyConnected", {}))
 
     def parts(given: FileTensor, sizes: list[int]) -> list[FileTensor]:
         outputs = [FileTensor(name=net.fresh(), shape=(batch, s), dtype="float32") for s in sizes]
@@ -49,7 +52,7 @@ def gru(net: Net, node: Node) -> None:
     def each(kind: str, a: FileTensor, b: FileTensor) -> FileTensor:
         return net.emit(kind, [a, b], a.shape, "float32", (kind.capitalize(), {}))
 
-    new, old = dense(x, w, b[: 3 * n]), dense(before, r, b[3 * n :])
+    new, old = dense(x, node.inputs[1], w, b[: 3 * n]), dense(before, node.inputs[2], r, b[3 * n :])
     (new_gates, new_inner), (old_gates, old_inner) = parts(new, [2 * n, n]), parts(old, [2 * n, n])
     gates = net.emit("LOGISTIC", [each("ADD", new_gates, old_gates)], (batch, 2 * n), "float32")
     z, reset = parts(gates, [n, n])
