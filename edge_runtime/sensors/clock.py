@@ -137,6 +137,7 @@ class DeviceClock:
         self._offset = 0.0
         self._late_from_ns: int | None = None
         self._bins: deque[Float64Array] = deque(maxlen=N_BINS)
+        self._middles: deque[Float64Array] = deque(maxlen=N_BINS)  # of the bins
         self._open: list[tuple[float, float]] = []
         self._open_until = BIN_S * 1e9
         self._n_new = 0  # bins that the fit does not know
@@ -162,6 +163,7 @@ class DeviceClock:
     def _keep(self, x: float, y: float) -> None:
         if x >= self._open_until or len(self._open) == MAX_BIN_PAIRS:
             self._bins.append(_some(np.array(self._open), self._slope))
+            self._middles.append(np.median(self._bins[-1], axis=0))
             self._open, self._open_until = [], x + BIN_S * 1e9
             self._n_new += 1
             # Drift changes slowly: what a twentieth more seconds would change need not be known before.
@@ -176,7 +178,7 @@ class DeviceClock:
 
     def _fit(self) -> None:
         """The line through the middles of the seconds; below their earliest arrivals where it leaves a long tail."""
-        x, y = np.array([np.median(kept, axis=0) for kept in self._bins]).T
+        x, y = np.array(self._middles).T
         slope, offset = line_through(x, y)
         pairs = np.concatenate(list(self._bins))
         rest = pairs[:, 1] - slope * pairs[:, 0] - offset

@@ -11,7 +11,7 @@ import numpy as np
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array, StreamSpec
 from edge_runtime.sensors.decoder import Counts
-from edge_runtime.sensors.framing import ByteRows, FrameFinder, FrameFormat, Int64Array
+from edge_runtime.sensors.framing import ByteRows, FrameFinder, FrameFormat, Int64Array, Trust
 from edge_runtime.sensors.sensor_block import BoolArray, SensorBlock
 
 SILENCE_S = 0.5
@@ -86,6 +86,7 @@ class FramedDecoder:
             channels=tuple(c.name for c in delivered),
         )
         self.has_counter = form.wrap > 0
+        self._follows = form.steady > 0 and form.trust is Trust.CHECKED
         self._is_all = not self._columns or self._columns == list(range(len(names)))
         self.reset()
 
@@ -126,6 +127,8 @@ class FramedDecoder:
                 # These had arrived, and waited only for what follows them.
                 self._place_wanted(rows[:n_waited], before_ns, 0, blocks)
                 self._place_wanted(rows[n_waited:], t_ns, later, blocks)
+        if runs and self._follows and self._last is not None:
+            self.finder.follow(self._last)
         self.counts.skipped, self.counts.resyncs = self.finder.skipped, self.finder.resyncs
         return blocks
 
@@ -145,7 +148,7 @@ class FramedDecoder:
         form = self._form
         blocks.append(self._block(rows, self._next, t_ns, False))
         self._next += len(rows)
-        self._last = int(form.counters(rows[-1:])[0])
+        self._last = ((self._last or 0) + len(rows) * form.step) % form.wrap
         self._last_t_ns, self._skipped = t_ns, 0
 
     def _place(self, rows: ByteRows, t_ns: int, later: int, blocks: list[SensorBlock]) -> None:
@@ -206,7 +209,9 @@ class FramedDecoder:
         found = self._form.samples(rows, is_new)
         values = found.values
         contact: BoolArray | None = found.contact
-        if contact is not None and not contact.all():
+        if contact is not None and contact.all():
+            contact = None
+        if contact is not None:
             values[~contact] = np.nan
         if not self._is_all:
             values = values[:, self._columns]

@@ -48,6 +48,7 @@ class FrameFormat:
     length      bytes of a frame, of the longest one where they vary (only with CHECKED)
     head        bytes that tell a frame's length, where it varies; 0 otherwise
     wrap        the counter's modulus, 0 without a counter
+    steady      length of the frames that `is_steady` judges; 0 where it judges none
     step, slack how far the counter goes on from frame to frame, and by how much it may be off
     reach       with NEXT: in how many frames from its begin on rivals are looked for; 2 where a frame that lost a byte
                 always holds
@@ -59,6 +60,7 @@ class FrameFormat:
     trust: Trust
     head: int = 0
     wrap: int = 0
+    steady: int = 0
     step: int = 1
     slack: int = 0
     reach: int = 1
@@ -71,7 +73,7 @@ class FrameFormat:
     def is_steady(self, frames: bytes, last: int) -> bool:
         """A cheap check of whole frames in a row that go on from the counter `last`.
 
-        True only if all of them hold and go on; False says nothing. With TAIL only.
+        True only if all of them hold and go on; False says nothing. With TAIL and CHECKED only.
         """
         return False
 
@@ -152,10 +154,12 @@ class FrameFinder:
 
     def _take_steady(self, whole: bytes, data: ByteRows, runs: list[Run]) -> int:
         """Accept all whole frames if a cheap check says so; returns their bytes."""
-        form, length = self._form, self._form.length
+        form, length = self._form, self._form.steady
+        if not length or self._gap or self._last is None:
+            return 0
         n = len(whole) // length
         size = n * length
-        if not n or self._gap or self._last is None or form.trust is not Trust.TAIL:
+        if not n:
             return 0
         if not form.is_steady(whole if size == len(whole) else whole[:size], self._last):
             return 0
@@ -213,9 +217,14 @@ class FrameFinder:
         runs.append(Run(rows, self._gap, max(0, self._known - at)))
         self._gap = self._width = 0
         self._doubt = -1
-        self._last = 0
+        # With CHECKED frames of several kinds may come: which counter goes on is `follow`'s to say.
+        self._last = None if form.trust is Trust.CHECKED else 0
         if form.wrap and form.trust is not Trust.CHECKED:
             self._last = int(form.counters(rows[-1:])[0])
+
+    def follow(self, counter: int) -> None:
+        """The newest frame of a CHECKED format has this counter, and is of the kind that `is_steady` judges."""
+        self._last = counter
 
     def _search(self, data: ByteRows, at: int, runs: list[Run]) -> int:
         """Look for one frame from `at` on; returns the bytes that are done with, 0 to wait for more."""

@@ -38,7 +38,7 @@ class CytonOptions(WireOptions):
 class Cyton(WireFormat):
     """Eight channels; with aux=acceleration also three in g, NaN in the frames that bring none."""
 
-    length, trust, wrap = LENGTH, Trust.TAIL, 256
+    length, steady, trust, wrap = LENGTH, LENGTH, Trust.TAIL, 256
 
     def __init__(self, options: CytonOptions) -> None:
         if not MIN_GAIN <= options.gain <= MAX_GAIN:
