@@ -18,10 +18,10 @@ import numpy as np
 
 import edge_runtime
 from edge_runtime import probes
-from edge_runtime.assemble import open_engine, open_pipeline
+from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.manifest import BeatManifest, Graph, Manifest, WindowManifest
+from edge_runtime.contract.manifest import BeatManifest, Graph, Manifest, Precision, WindowManifest
 from edge_runtime.contract.report import (
     BenchReport,
     ColdStart,
@@ -37,6 +37,7 @@ from edge_runtime.contract.report import (
 from edge_runtime.contract.signal import Block, Reading, StreamSpec
 from edge_runtime.contract.strict import build
 from edge_runtime.engine.engine import Engine, Stepper
+from edge_runtime.forms import EngineWish, open_form
 from edge_runtime.golden import stream_spec
 from edge_runtime.pipeline import Pipeline
 
@@ -114,44 +115,50 @@ def measure(
     records_folder: Path,
     *,
     threads: int = 1,
+    engine: EngineWish = "auto",
+    precision: Precision | None = None,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
     root: Path = probes.ROOT,
 ) -> BenchReport:
     """Replay the records in `records_folder` and measure; the first thing a fresh process should do.
 
+    engine, precision  which form, see `open_form`
     Cold start is that of this very process, so call it once per process.
     """
     baseline = probes.memory(root=root)
     started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     before, busy = probes.machine_state(root), _busy_percent()
-    engine = TimedEngine(open_engine(threads), clock)
-    import_ms = 1e3 * (_process_age_s() - _BUSY_WINDOW_S)
     begun = clock()
-    bundle = open_bundle(bundle_path)
+    whole = open_bundle(bundle_path)
+    opened_ns = clock() - begun
+    bundle, library = open_form(whole, engine, precision, threads)
+    timed = TimedEngine(library, clock)
+    import_ms = 1e3 * (_process_age_s() - _BUSY_WINDOW_S) - opened_ns / 1e6
+    begun = clock() - opened_ns
     stored = read_records(records_folder)
     step = bundle.manifest.step_graph.name
-    pipeline = open_pipeline(bundle, stream_spec(bundle, bundle.manifest.golden.rate_hz), engine)
+    pipeline = open_pipeline(bundle, stream_spec(bundle, bundle.manifest.golden.rate_hz), timed)
     loaded = clock()
-    _feed_until_step(pipeline, bundle.manifest, engine.step_ns[step])
-    first_ns = engine.step_ns[step][0]
+    _feed_until_step(pipeline, bundle.manifest, timed.step_ns[step])
+    first_ns = timed.step_ns[step][0]
     page_cache = _page_cache(probes.bytes_from_disk(root=root))
-    _warm_up(bundle, engine, clock)
-    for times in engine.step_ns.values():
+    _warm_up(bundle, timed, clock)
+    for times in timed.step_ns.values():
         times.clear()
     hop_ns: list[int] = []
     results = []
     for i, record in enumerate(stored.records):
-        results.append(_replay(bundle, engine, records_folder, record, hop_ns, clock))
+        results.append(_replay(bundle, timed, records_folder, record, hop_ns, clock))
         if progress is not None:
             progress(record.name, i + 1, len(stored.records))
     after = probes.machine_state(root)
     used = probes.memory(root=root)
-    latencies: list[Latency] = [latency(HOP, hop_ns), latency(step, engine.step_ns[step])]
-    latencies += [latency(name, times) for name, times in engine.step_ns.items() if name != step and times]
+    latencies: list[Latency] = [latency(HOP, hop_ns), latency(step, timed.step_ns[step])]
+    latencies += [latency(name, times) for name, times in timed.step_ns.items() if name != step and times]
     return BenchReport(
         simulated=stored.simulated,
-        conditions=_conditions(bundle, engine, threads, started, before, after, busy, root),
+        conditions=_conditions(bundle, library, threads, started, before, after, busy, root),
         latencies=tuple(latencies),
         overhead_ns=_overhead_ns(clock),
         memory=Memory(

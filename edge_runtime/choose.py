@@ -17,6 +17,11 @@ from edge_runtime.forms import remember
 
 ROUNDS = 3
 TIMEOUT_S = 120.0
+PROGRAM = """
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+runpy.run_module("edge_runtime", run_name="__main__")
+"""
 SHARE_OF_MEMORY = 0.5  # of what the machine has, where no limit is given
 
 
@@ -102,7 +107,9 @@ def memory_limit() -> int:
 
 def _in_own_process(bundle: Bundle, form: Form, threads: int, limit_bytes: int) -> Measured:
     """`edge-runtime check --timing` of one form, as a process: memory of one engine is not that of another."""
-    command = [sys.executable, "-m", "edge_runtime", "check", str(bundle.path), "--json", "--timing"]
+    # With this process's own paths: on a gateway they are the release's, and no environment names them.
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, json.dumps(sys.path)]
+    command += ["check", str(bundle.path), "--json", "--timing"]
     command += ["--engine", form.engine, "--precision", form.precision, "--threads", str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)

@@ -15,7 +15,9 @@ from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
 
 if TYPE_CHECKING:
+    from edge_runtime.contract.bundle import Bundle
     from edge_runtime.contract.manifest import Manifest
+    from edge_runtime.engine.engine import Engine
     from edge_runtime.sensors.bytestream import Recorder
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -96,9 +98,14 @@ def _parser() -> argparse.ArgumentParser:
         _check,
         "verify hashes and answer the golden vectors",
         "edge-runtime check BUNDLE",
+        "edge-runtime check BUNDLE --choose --memory-limit 64",
         "edge-runtime check ~/.local/share/vitaledge/current --timing --json",
     )
     check.add_argument("--timing", action="store_true", help="also say how long blocks of them take, and the memory")
+    check.add_argument(
+        "--choose", action="store_true", help="measure all forms and let `run` use the fastest from now on"
+    )
+    check.add_argument("--memory-limit", type=_count, metavar="MB", help="of a form to choose (default: half of all)")
     _command(
         commands,
         "info",
@@ -162,6 +169,13 @@ def _command(commands: Commands, name: str, act: object, text: str, *examples: s
     command = _plain(commands, name, act, text, *examples)
     command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
     command.add_argument("--threads", type=_count, default=1, help="threads of the inference engine (default: 1)")
+    command.add_argument(
+        "--engine",
+        choices=("auto", "onnxruntime", "litert"),
+        default="auto",
+        help="inference engine (default: the one that `check --choose` found best, else the first that is installed)",
+    )
+    command.add_argument("--precision", choices=("fp32", "fp16", "int8"), help="form of the model (default: as above)")
     command.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     return command
 
@@ -188,14 +202,13 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace, *, realtime: bool, recorder: Recorder | None = None) -> int:
-    from edge_runtime.assemble import open_engine, open_pipeline
-    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.assemble import open_pipeline
     from edge_runtime.sensors.source import open_source
     from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
     from edge_runtime.sinks.jsonlines import JsonLines
     from edge_runtime.sinks.text import TextLines
 
-    bundle, engine = open_bundle(options.bundle), open_engine(options.threads)
+    bundle, engine = _opened(options)
     sink = JsonLines(sys.stdout) if options.json else TextLines(sys.stdout)
     with stop_on_signals() as stop:
         run_service(
@@ -209,6 +222,14 @@ def _stream(options: argparse.Namespace, *, realtime: bool, recorder: Recorder |
     return 0
 
 
+def _opened(options: argparse.Namespace) -> tuple[Bundle, Engine]:
+    """The bundle in the form to run, and its engine."""
+    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.forms import open_form
+
+    return open_form(open_bundle(options.bundle), options.engine, options.precision, options.threads)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from edge_runtime import bench
     from edge_runtime.contract.report import claimed, to_json
@@ -217,7 +238,14 @@ def _bench(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{done}/{total} record {name}\n")
 
     with claimed(options.out):
-        report = bench.measure(options.bundle, options.records, threads=options.threads, progress=progress)
+        report = bench.measure(
+            options.bundle,
+            options.records,
+            threads=options.threads,
+            engine=options.engine,
+            precision=options.precision,
+            progress=progress,
+        )
         options.out.write_text(to_json(report))
     for found in report.latencies:
         figures = {"stage": found.stage, "n": found.n, "p50_ns": found.p50_ns, "p95_ns": found.p95_ns}
@@ -227,13 +255,12 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from edge_runtime.assemble import open_engine
-    from edge_runtime.contract.bundle import open_bundle
     from edge_runtime.cost import measure_cost
     from edge_runtime.golden import check
 
-    bundle = open_bundle(options.bundle)
-    engine = open_engine(options.threads)
+    if options.choose:
+        return _choose(options)
+    bundle, engine = _opened(options)
     result = check(bundle, engine)
     verdict = "passed" if result.is_passed else "FAILED"
     text = (
@@ -250,7 +277,15 @@ def _check(options: argparse.Namespace) -> int:
         text += f"; {found.to_text()}"
     _say(
         options,
-        {"bundle": bundle.id, "engine": engine.name, "version": engine.version, **asdict(result), **cost},
+        {
+            "bundle": bundle.id,
+            "engine": engine.name,
+            "version": engine.version,
+            "provider": engine.provider,
+            "precision": bundle.manifest.step_graph.precision,
+            **asdict(result),
+            **cost,
+        },
         text,
     )
     if result.is_passed:
@@ -262,12 +297,32 @@ def _check(options: argparse.Namespace) -> int:
     return 1
 
 
+def _choose(options: argparse.Namespace) -> int:
+    from edge_runtime.choose import choose
+    from edge_runtime.contract.bundle import open_bundle
+
+    def progress(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    measured, chosen, why, place = choose(
+        open_bundle(options.bundle),
+        threads=options.threads,
+        limit_bytes=None if options.memory_limit is None else options.memory_limit * 1_000_000,
+        progress=progress,
+    )
+    value = {"chosen": chosen.form.name, "why": why, "remembered": str(place)}
+    lines = [*(m.to_text() for m in measured), f"chosen: {why}", f"remembered in {place}"]
+    _say(options, {**value, "forms": [m.to_json() for m in measured]}, "\n".join(lines))
+    return 0
+
+
 def _info(options: argparse.Namespace) -> int:
     from edge_runtime import probes
     from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.forms import read_choice
 
     bundle = open_bundle(options.bundle)
-    m = bundle.manifest
+    m, choice = bundle.manifest, read_choice(bundle)
     facts: dict[str, object] = {
         "bundle": bundle.id,
         "created": m.created,
@@ -277,6 +332,8 @@ def _info(options: argparse.Namespace) -> int:
             g.name: {"runs": g.runs, "precision": g.precision, "parameters": g.parameters, "macs": g.macs}
             for g in m.graphs
         },
+        "forms": [f.name for f in m.all_forms],
+        "chosen": None if choice is None else choice.why,
         "trained_on": m.training.records,
         "simulated": m.training.simulated,
         "training": {k: v for k, v in asdict(m.training).items() if k not in ("records", "simulated")},

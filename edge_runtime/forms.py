@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_runtime import probes
 from edge_runtime.assemble import open_engine
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError, SettingsError
@@ -144,4 +143,6 @@ def _place(bundle: Bundle, cache: Path) -> Path:
 
 
 def _cpu() -> str:
+    from edge_runtime import probes  # only where there is something to choose from
+
     return probes.machine().cpu or "unknown"
