@@ -14,8 +14,12 @@ import numpy as np
 from host_tools.ship.device_parcels import DELTA_HEAD, DELTA_PIECE
 
 ANCHOR_BYTES = 12
+# As many strings in a row, each a byte further, must agree before a shift is believed.
+SHORTEST_RUN = 4
+# Of the hash of a string, modulo 2**64: odd and large.
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Above this, only files of one length are compared: looking for anchors takes too long.
-LARGEST_TO_ALIGN = 4 << 20
+LARGEST_TO_ALIGN = 2 << 20
 
 # Where a piece starts in the old file; its span in the new one; how many of its bytes are differences.
 Piece = tuple[int, int, int, int]
@@ -49,17 +53,27 @@ def _pieces(old: bytes, new: bytes) -> list[Piece]:
 
 def _anchors(old: bytes, new: bytes) -> list[tuple[int, int]]:
     """Positions of strings that each file has once, rising in both; the beginning is the first."""
-    places: dict[bytes, int] = {}
-    for i in range(len(old) - ANCHOR_BYTES + 1):
-        key = old[i : i + ANCHOR_BYTES]
-        places[key] = -1 if key in places else i
-    once: dict[bytes, int] = {}
-    for i in range(len(new) - ANCHOR_BYTES + 1):
-        key = new[i : i + ANCHOR_BYTES]
-        if places.get(key, -1) >= 0:
-            once[key] = -1 if key in once else i
-    pairs = sorted((at, places[key]) for key, at in once.items() if at > 0)
-    return [(0, 0), *_rising(pairs)]
+    (a, at_a), (b, at_b) = _alone(old), _alone(new)
+    _, i, j = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    # Equal hashes are nearly always equal strings; where they are not, the difference is larger, and still right.
+    order = np.argsort(at_b[j])
+    at, start = at_b[j][order], at_a[i][order]
+    heads = np.flatnonzero(np.diff(at - start, prepend=np.iinfo(np.int64).max))
+    long = np.diff(heads, append=len(at)) >= SHORTEST_RUN
+    return [(0, 0), *_rising(list(zip(at[heads[long]].tolist(), start[heads[long]].tolist(), strict=True)))]
+
+
+def _alone(contents: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of the strings that a file has once, and where they are."""
+    x = np.frombuffer(contents, np.uint8).astype(np.uint64)
+    n = len(x) - ANCHOR_BYTES + 1
+    if n <= 0:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    hashes = np.zeros(n, np.uint64)
+    for k in range(ANCHOR_BYTES):
+        hashes = hashes * MULTIPLIER + x[k : k + n]
+    values, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+    return values[counts == 1], first[counts == 1]
 
 
 def _rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:

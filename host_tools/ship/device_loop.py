@@ -9,7 +9,6 @@ or {"error": ..., "errno": ...}. The loop ends with its input, or when a lock's 
 from __future__ import annotations
 
 import errno
-import inspect
 import json
 import os
 import select
@@ -94,7 +93,7 @@ class Loop:
 
     def __init__(self, verbs: dict[str, Callable[..., Any]], frames: Frames) -> None:
         self.frames = frames
-        self._verbs = {**verbs, "lock": self.lock, "unlock": self.unlock}
+        self._verbs: dict[str, Callable[..., Any]] = {**verbs, "lock": self.lock, "unlock": self.unlock}
         self._lock: int | None = None
 
     def run(self) -> None:
@@ -107,13 +106,14 @@ class Loop:
     def _answer(self, asked: dict[str, Any]) -> None:
         extra = {"body": self.frames.body()} if asked["body"] else {}
         started = time.monotonic_ns()
+        answer: Any
         try:
             answer = self._verbs[asked["verb"]](**asked["arguments"], **extra)
         except RefusedError as error:
             answer = {"error": str(error), "errno": 0}
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             answer = {"error": str(error), "errno": getattr(error, "errno", None) or errno.EIO}
-        if inspect.isgenerator(answer):
+        if isinstance(answer, types.GeneratorType):
             for part in answer:
                 write_all(part)
             return

@@ -25,10 +25,11 @@ KEPT_BYTES = 256 << 20
 # Differences of weights are noise around zero: nothing repeats, but few values are common.
 ZLIB_STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 # Weights lie at any byte; float32 tables and indices at every fourth.
-LZMA_FILTERS = tuple(
-    [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": lc, "lp": lp, "pb": pb}]
-    for lc, lp, pb in ((3, 0, 0), (0, 2, 2), (0, 0, 0))
-)
+LZMA_POSITIONS = ((3, 0, 0), (0, 2, 2), (0, 0, 0))
+# What a device needs as memory to unpack.
+DICTIONARY_BYTES = 1 << 22
+# Of more than this, one way of compressing is tried, not all.
+LARGE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +113,10 @@ def _best(sha256: str, source: Path | bytes, codecs: Sequence[str], base: Base |
         # What the device will do is done here first: a difference that does not add up is not sent.
         if b"".join(patched(base.contents, difference)) == contents:
             found += [(f"delta-{codec}", data) for codec, data in _compressed(difference, codecs)]
-    kind, data = min(found, key=lambda one: len(one[1]))
-    return (kind, data) if len(data) < len(contents) else ("raw", b"")
+    kind, data = min(found, key=lambda one: len(one[1]), default=("raw", b""))
+    if len(data) >= len(contents):
+        return "raw", b""
+    return kind, data
 
 
 def _is_worth(source: Path | bytes) -> bool:
@@ -132,15 +135,20 @@ def _first(pieces: Iterator[bytes], n_bytes: int) -> Iterator[bytes]:
 
 
 def _compressed(data: bytes, codecs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    if not _is_worth(data):
+        return
+    is_large = len(data) > LARGE_BYTES
     if "zlib" in codecs:
-        for strategy in ZLIB_STRATEGIES:
+        for strategy in ZLIB_STRATEGIES[: 1 if is_large else None]:
             machine = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
             yield "zlib", machine.compress(data) + machine.flush()
-    if "bz2" in codecs:
+    if "bz2" in codecs and not is_large:
         yield "bz2", bz2.compress(data, 9)
     if "lzma" in codecs:
-        for filters in LZMA_FILTERS:
-            yield "lzma", lzma.compress(data, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, filters=filters)
+        room = min(DICTIONARY_BYTES, 1 << max(12, len(data).bit_length()))
+        for lc, lp, pb in LZMA_POSITIONS[: 1 if is_large else None]:
+            settings = {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": room, "lc": lc, "lp": lp, "pb": pb}
+            yield "lzma", lzma.compress(data, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, filters=[settings])
 
 
 Key = tuple[str, str, tuple[str, ...]]
