@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
-from host_tools.ship.apply import Apply, check, switch
+from host_tools.ship.apply import Apply
 from host_tools.ship.archives import Archive, package_archive, runtime_id
-from host_tools.ship.device import connect, launcher_text
+from host_tools.ship.device import Device, connect, launcher_text
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
+from host_tools.ship.health import check, switch
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.plan import File, Step, Wish, plan, require_space
 from host_tools.ship.shipped import Shipped
@@ -26,6 +27,7 @@ class DeployResult:
 
     check    what the device's check printed, empty if nothing was to do
     signers  the device's file of allowed signers; empty if it takes what nobody signed
+    first_reading, memory_bytes  of its service, where one runs the new release
     """
 
     release: str
@@ -35,6 +37,8 @@ class DeployResult:
     seconds: float
     check: str
     signers: str
+    first_reading: str
+    memory_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,15 @@ def deploy(
     everything else; the release that was active before is active then.
     """
     options = options or ShipOptions()
-    started = time.monotonic()
     bundle = open_bundle(bundle_dir)
-    with connect(target, options) as device, device.locked():
+    with connect(target, options) as device:
+        return deploy_on(device, bundle, options, progress)
+
+
+def deploy_on(device: Device, bundle: Bundle, options: ShipOptions, progress: Progress = no_progress) -> DeployResult:
+    """`deploy` on a device that is connected."""
+    started = time.monotonic()
+    with device.locked():
         progress("looking at the device", 0, 1)
         facts = device.facts()
         progress("choosing wheels", 0, 1)
@@ -77,7 +87,7 @@ def deploy(
             manifest = bundle.file(MANIFEST).read_bytes()
             authenticate(device, wish.release, manifest, signed, options.allow_downgrade)
 
-        work = Apply(device, contents, facts, shipped, progress, ask_trust, options.check_timeout_s)
+        work = Apply(device, contents, facts, shipped, progress, ask_trust, options.limits)
         work.run(steps)
     _keep(bundle, shipped)
     return DeployResult(
@@ -88,6 +98,8 @@ def deploy(
         seconds=time.monotonic() - started,
         check=work.check_output,
         signers=facts.signers,
+        first_reading=work.proof.first_reading if work.proof else "",
+        memory_bytes=work.proof.memory_bytes if work.proof else 0,
     )
 
 
@@ -104,7 +116,13 @@ def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = No
 def rollback(target: str, *, to: str | None = None, options: ShipOptions | None = None) -> RollbackResult:
     """Make the release that was active before (or `to`) current again, after its check on the device."""
     options = options or ShipOptions()
-    with connect(target, options) as device, device.locked():
+    with connect(target, options) as device:
+        return rollback_on(device, to, options)
+
+
+def rollback_on(device: Device, to: str | None, options: ShipOptions) -> RollbackResult:
+    """`rollback` on a device that is connected."""
+    with device.locked():
         facts = device.facts(brief=True)
         before, active = facts.activations[:-1], facts.current
         if active is None:
@@ -113,12 +131,12 @@ def rollback(target: str, *, to: str | None = None, options: ShipOptions | None 
         if wanted not in before:
             names = ", ".join(before) or "none"
             raise ShipError(f"{device.name}: cannot go back to {to or 'an older release'}; there are: {names}")
-        check(device, wanted, options.check_timeout_s)
+        check(device, wanted, options.limits)
         # What came after it leaves the history: the next roll-back goes further back. Written first, since a
         # current release is always counted as the last of the history.
         device.verb("remember", root=device.root, releases=list(before[: before.index(wanted) + 1]))
-        said = switch(device, wanted, active, options.check_timeout_s)
-    return RollbackResult(release=wanted, previous=active, check=said)
+        proof = switch(device, wanted, active, options.limits)
+    return RollbackResult(release=wanted, previous=active, check=proof.check)
 
 
 def status(target: str, *, options: ShipOptions | None = None) -> Facts:
