@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
 from host_tools.ship.trust_commands import add_deploy_options, add_trust_commands
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--plan", action="store_true", help="only say what would be done")
     add_deploy_options(deploy)
     add_trust_commands(partial(_command, commands), _target_options, _ship_options)
+    add_forms_command(partial(_command, commands))
     rollback = _command(
         commands,
         "rollback",
@@ -266,6 +268,7 @@ def _target_options(command: argparse.ArgumentParser, *, default: bool = False) 
 
 
 def _wheels_option(command: argparse.ArgumentParser) -> None:
+    add_engine_option(command)
     command.add_argument(
         "--wheels", type=Path, help="folder of wheels for the device (default: pip's index, over the network)"
     )
@@ -279,6 +282,7 @@ def _ship_options(options: argparse.Namespace) -> ShipOptions:
         known_hosts=options.known_hosts,
         key_file=options.key,
         wheels=getattr(options, "wheels", None),
+        requirements=engine_requirements(options),
         accept_new=options.accept_new,
         sign_key=getattr(options, "sign", None),
         allow_downgrade=getattr(options, "allow_downgrade", False),

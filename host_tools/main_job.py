@@ -26,6 +26,7 @@ from host_tools.compress.quantize import Scale
 from host_tools.data.examples import condition
 from host_tools.data.records import EcgRecord
 from host_tools.data.sets import DataSet, open_data_set
+from host_tools.export.forms import with_litert
 from host_tools.export.onnx_trunk import write_trunk
 from host_tools.export.pack import pack, with_metrics
 from host_tools.export.program import fold
@@ -301,7 +302,7 @@ class _Study:
         if destination.exists():
             shutil.rmtree(destination)
         shutil.copytree(int8.bundle.path, destination)
-        return with_metrics(replace(int8.bundle, path=destination), metrics)
+        return with_litert(with_metrics(replace(int8.bundle, path=destination), metrics))
 
     def _ship_and_bench(self, bundle: Bundle) -> tuple[BenchReport, BenchReport]:
         wish = self._wish

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ import onnx
 from edge_runtime import golden
 from edge_runtime.assemble import open_engine, open_pipeline
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
-from edge_runtime.contract.errors import ParityError
+from edge_runtime.contract.errors import EngineError, ParityError, SettingsError
 from edge_runtime.contract.manifest import FIRST_ENGINE, FORMS_SCHEMA, Form, Graph, WindowGolden, to_json
 from edge_runtime.contract.signal import Float32Array, Frames, Reading
 from host_tools.export.litert import to_litert
 from host_tools.export.pack import put_in_place
+
+log = logging.getLogger(__name__)
 
 # Of the largest output, between two engines. Integers may differ by a quantum in every layer, so there only wrong
 # scales, swapped channels and the like are caught.
@@ -53,6 +56,15 @@ class FormParity:
     other_readings: int
     readings: int
 
+    def to_json(self) -> dict[str, object]:
+        """As plain values."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """One line."""
+        close = "equal" if self.sqnr_db is None else f"differs by at most {self.worst:.2g} of the largest output"
+        return f"{self.form} against {self.against}: {close}; {self.other_readings} of {self.readings} readings differ"
+
 
 @dataclass(frozen=True, kw_only=True)
 class WithForms:
@@ -67,16 +79,13 @@ class WithForms:
             "bundle": str(self.bundle.path),
             "bundle_id": self.bundle.id,
             "forms": [f.name for f in self.bundle.manifest.all_forms],
-            "parity": [asdict(p) for p in self.parities],
+            "parity": [p.to_json() for p in self.parities],
         }
 
     def to_text(self) -> str:
         """A line for the bundle, one for each form."""
-        lines = [f"{self.bundle.path}  ({self.bundle.id}): {', '.join(f.name for f in self.bundle.manifest.all_forms)}"]
-        for p in self.parities:
-            close = "equal" if p.sqnr_db is None else f"differs by at most {p.worst:.2g} of the largest output"
-            lines.append(f"{p.form} against {p.against}: {close}; {p.other_readings} of {p.readings} readings differ")
-        return "\n".join(lines)
+        names = ", ".join(f.name for f in self.bundle.manifest.all_forms)
+        return "\n".join([f"{self.bundle.path}  ({self.bundle.id}): {names}", *(p.to_text() for p in self.parities)])
 
 
 def litert_forms(bundle: Bundle) -> list[FurtherForm]:
@@ -98,6 +107,18 @@ def litert_forms(bundle: Bundle) -> list[FurtherForm]:
     return made
 
 
+def with_litert(bundle: Bundle) -> Bundle:
+    """The bundle with LiteRT files beside its ONNX files, in its own place.
+
+    As it is, with a warning, where LiteRT is not installed or does not know an operator; raises ParityError.
+    """
+    try:
+        return with_forms(bundle, litert_forms(bundle)).bundle
+    except (EngineError, SettingsError) as error:
+        log.warning("%s carries ONNX files alone: %s", bundle.path, error)
+        return bundle
+
+
 def form_of(other: Bundle) -> FurtherForm:
     """The form that another bundle shows, such as the same model before quantization; files that differ are renamed."""
     own = other.form or other.manifest.all_forms[0]
@@ -111,9 +132,12 @@ def form_of(other: Bundle) -> FurtherForm:
 def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path | None = None) -> WithForms:
     """Write the bundle with more forms, in its own place or another, only when all of it is complete and verified.
 
-    Raises ParityError if a form is another model, or gives other integers when its input is cut otherwise.
+    Without further forms it is copied, or left as it is. Raises ParityError if a form is another model, or gives
+    other integers when its input is cut otherwise.
     """
     destination = destination or bundle.path
+    if not further and destination == bundle.path:
+        return WithForms(bundle=bundle, parities=())
     destination.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
@@ -124,7 +148,8 @@ def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path
             for name, data in new.files.items():
                 (folder / name).write_bytes(data)
                 files[name] = file_sha256(folder / name)
-        m = replace(m, schema=FORMS_SCHEMA, forms=(*m.forms, *(f.form for f in further)), files=files)
+        schema = FORMS_SCHEMA if further else m.schema
+        m = replace(m, schema=schema, forms=(*m.forms, *(f.form for f in further)), files=files)
         draft = Bundle(path=folder, manifest=m, id="draft")
         stored = _stored(draft)
         parities = []

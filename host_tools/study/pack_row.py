@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -14,6 +14,7 @@ from edge_runtime.contract.bundle import MANIFEST
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.manifest import Training
 from edge_runtime.engine.engine import Engine
+from host_tools.export.forms import with_litert
 from host_tools.export.front import with_front
 from host_tools.export.pack_window import Cost, PackedWindow, one_window, pack_window
 from host_tools.measure.integer_layers import integer_layers
@@ -126,6 +127,7 @@ def pack_row(study: Study, out: Path, choice: Choice, destination: Path, engine:
         metrics={k: e.value for k, e in row.figures.items() if e.value is not None and k != GAIN},
         network=_whole(shipping.front, network) if is_torch else None,
     )
+    packed = replace(packed, bundle=with_litert(packed.bundle))
     n_bytes = sum(f.stat().st_size for f in packed.bundle.path.iterdir())
     return PackedRow(
         packed=packed,
