@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.assemble import TRUNK
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.preprocess_many import HopConditioner
-from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
+from edge_runtime.contract.rows import Rows, rows_of
+from edge_runtime.contract.signal import Block, Float32Array, Ledger, Reading, StreamSpec
 from edge_runtime.inbox import End, Inbox, Item, Lost
+from edge_runtime.many import DueHops, ManyStreams
 from edge_runtime.pipeline import MAX_MISSING_SHARE, MISSING_CHECK_S
-from edge_runtime.slots import Model, has_same_head, refuse_other_contract
-from edge_runtime.vitals.many_beats import Due, ManyBeats
-from edge_runtime.vitals.many_quality import ManyQualities
-
-Slots = NDArray[np.intp]
+from edge_runtime.slots import Model
 
 QUEUE_S = 4.0
 DEADLINE_S = 0.02
-AWAITED_S = 1.0  # who brought nothing for so long is not waited for
+AWAITED_NS = 1_000_000_000  # who brought nothing for so long is not waited for
+NOWHERE = -1
 
 
 class Stream:
@@ -33,40 +32,39 @@ class Stream:
     """
 
     __slots__ = (
+        "_brought",
         "error",
-        "heard_ns",
         "hold_left",
         "inbox",
         "is_closing",
         "is_over",
-        "last",
         "ledger",
         "missing",
         "name",
-        "next",
         "rate_hz",
         "segment_start",
         "slot",
-        "t_ns",
     )
 
-    def __init__(self, name: str, rate_hz: float, slot: int, bound: int) -> None:
+    def __init__(self, name: str, rate_hz: float, slot: int, bound: int, brought: deque[Stream]) -> None:
         self.name, self.rate_hz, self.slot = name, rate_hz, slot
         self.inbox, self.ledger = Inbox(bound), Ledger()
-        self.next: int | None = None
+        self._brought = brought
         self.segment_start: int | None = None
-        self.last = 0.0
-        self.missing = self.hold_left = self.t_ns = self.heard_ns = 0
+        self.missing = self.hold_left = 0
         self.is_closing = self.is_over = False
         self.error: Exception | None = None
 
     def offer(self, block: Block) -> bool:
         """Queue a block; False if there was no room for it, which the ledger will tell."""
-        return self.inbox.offer(block)
+        is_taken = self.inbox.offer(block)
+        self._brought.append(self)
+        return is_taken
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more comes."""
+        """Nothing more comes; what is queued is still scored."""
         self.inbox.end(error)
+        self._brought.append(self)
 
 
 class Gateway:
@@ -79,23 +77,29 @@ class Gateway:
 
     def __init__(self, model: Model, *, n_slots: int, queue_s: float = QUEUE_S, deadline_s: float = DEADLINE_S) -> None:
         m = model.manifest
-        self._take(model)
-        self._queue_s, self._deadline_ns = queue_s, round(deadline_s * 1e9)
-        self._free = list(range(n_slots))[::-1]
-        self._n_slots, self._hop = n_slots, m.hop_samples
         self.streams: dict[str, Stream] = {}
-        self._by_slot: list[Stream | None] = [None] * n_slots
-        self._lanes: dict[float, HopConditioner] = {}
-        self._lane_of: list[HopConditioner | None] = [None] * n_slots
-        self._beats = ManyBeats(m.timing, m.detection_threshold, n_slots)
-        self._quality = ManyQualities(m.conditioning.rate_hz, m.hop_samples, n_slots)
-        self._delay_s = (m.delay_samples + m.hop_samples) / m.conditioning.rate_hz
-        self._n_history = -(-m.receptive_field_samples // m.hop_samples)
-        self._history = np.zeros((n_slots, self._n_history, m.hop_samples), np.float32)
-        self._n_hops = np.zeros(n_slots, np.int64)  # since the segment began
-        self._due_since_ns: int | None = None
-        self._n_open = 0
         self.n_calls = self.n_steps = 0
+        self._many = ManyStreams(model, n_slots)
+        self._queue_s, self._deadline_ns = queue_s, round(deadline_s * 1e9)
+        self._delay_s = (m.delay_samples + m.hop_samples) / m.conditioning.rate_hz
+        self._rate_hz = m.conditioning.rate_hz
+        self._free = list(range(n_slots))[::-1]
+        self._at: list[Stream | None] = [None] * n_slots
+        self._brought: deque[Stream] = deque()
+        self._busy: dict[Stream, None] = {}  # who may have something to take in; an ordered set
+        self._next = np.full(n_slots, NOWHERE)  # source counter one past the newest sample
+        self._heard_ns = np.zeros(n_slots, np.int64)
+        self._is_open = np.zeros(n_slots, np.bool_)
+        self._due_since_ns: int | None = None
+
+    @property
+    def model(self) -> Model:
+        """What scores the streams now."""
+        return self._many.model
+
+    def swap(self, model: Model) -> None:
+        """Go on with another bundle, warmed up; raises BundleError if its contract differs. See `ManyStreams.swap`."""
+        self._many.swap(model)
 
     def join(self, name: str, spec: StreamSpec) -> Stream:
         """A new stream; raises SettingsError if it does not suit the bundle, or there is no room."""
@@ -103,27 +107,53 @@ class Gateway:
         if name in self.streams:
             raise SettingsError(f"stream {name}: a stream of this name is there already; another name wanted")
         if not self._free:
-            raise SettingsError(f"stream {name}: {self._n_slots} streams are there; no more is allowed")
+            raise SettingsError(f"stream {name}: {len(self._at)} streams are there; no more is allowed")
         if spec.unit != m.unit or len(spec.channels) != 1:
             raise SettingsError(
                 f"stream {name}: {len(spec.channels)} channels in {spec.unit}; the bundle {m.name} wants 1 in {m.unit}"
             )
-        if spec.rate_hz not in self._lanes:
-            self._lanes[spec.rate_hz] = HopConditioner(m.conditioning, spec.rate_hz, self._hop, self._n_slots)
+        self._many.enter(self._free[-1], spec.rate_hz)
         slot = self._free.pop()
-        stream = Stream(name, spec.rate_hz, slot, max(1, round(self._queue_s * spec.rate_hz)))
-        self.streams[name] = self._by_slot[slot] = stream
-        self._lane_of[slot] = self._lanes[spec.rate_hz]
-        self._beats.begin(slot)
-        self.model.head.reset(slot)
+        bound = max(1, round(self._queue_s * spec.rate_hz))
+        stream = self._at[slot] = self.streams[name] = Stream(name, spec.rate_hz, slot, bound, self._brought)
+        self._next[slot], self._is_open[slot] = NOWHERE, False
         return stream
+
+    def offer_rows(self, streams: Sequence[Stream], rows: Rows, start: Sequence[int], samples: Float32Array) -> None:
+        """Blocks of equal length of many streams of one rate at once, from the gateway's thread.
+
+        rows  `rows_of` their slots; start  their counters; samples  float32 (n_streams, n)
+        """
+        lane, n = self._many.lane(streams[0].slot), samples.shape[1]
+        if (
+            not self._busy
+            and not self._brought
+            and self._is_open[rows.at].all()
+            and (self._next[rows.at] == start).all()
+            and n <= lane.most
+            and not lane.is_due(rows)
+            and np.isfinite(samples).all()
+        ):
+            lane.put(rows, samples)
+            self._next[rows.at] += n
+            return
+        for stream, first, row in zip(streams, start, samples, strict=True):
+            stream.offer(Block(start=int(first), samples=row.reshape(-1, 1).copy()))
+
+    def ledger(self, stream: Stream) -> Ledger:
+        """Where the stream's samples went so far; what is not scored yet counts as neither."""
+        found, now = stream.ledger, Ledger()
+        now.received, now.scored, now.dropped, now.gap = found.received, found.scored, found.dropped, found.gap
+        if stream.segment_start is not None:
+            stop = int(self._next[stream.slot])
+            now.received += stop - stream.segment_start
+            now.scored += self._many.scored_to(stream.slot, stream.segment_start, stop) - stream.segment_start
+        return now
 
     def lag_s(self, stream: Stream) -> float:
         """Signal of the stream that arrived and was not scored yet, in seconds."""
-        waiting = stream.inbox.queued
-        if stream.segment_start is not None and stream.next is not None:
-            waiting += stream.next - self._scored_to(stream, stream.next)
-        return waiting / stream.rate_hz
+        now = self.ledger(stream)
+        return (stream.inbox.queued + now.received - now.scored - now.dropped - now.gap) / stream.rate_hz
 
     def step(self, now_ns: int) -> list[tuple[Stream, Reading]]:
         """Take in what was offered and run at most one hop of every stream that is due; streams that end leave.
@@ -131,193 +161,165 @@ class Gateway:
         Nothing runs while it pays to wait for more streams; see `wait_s`.
         """
         self._pump(now_ns)
-        lanes = [(lane, due) for lane in self._lanes.values() if len(due := lane.due())]
-        if not lanes:
+        due = self._many.due()
+        if not due:
             self._due_since_ns = None
             return []
-        n_due = sum(len(due) for _, due in lanes)
         if self._due_since_ns is None:
             self._due_since_ns = now_ns
-        may_wait = now_ns - self._due_since_ns < self._deadline_ns and n_due < min(
-            self.model.trunk.largest, self._n_open
-        )
-        if may_wait and any(self._is_awaited(s, now_ns) for s in self.streams.values()):
+        if now_ns - self._due_since_ns < self._deadline_ns and self._has_awaited(due, now_ns):
             return []
         self._due_since_ns = None
-        return self._run(lanes)
+        self.n_calls += 1
+        self.n_steps += sum(len(rows) for _, rows in due)
+        out = []
+        for slot, reading in self._many.run(due):
+            stream = self._at[slot]
+            if stream is not None and reading.sample < self._next[slot]:
+                out.append((stream, reading))
+        return out
 
     def wait_s(self, now_ns: int) -> float | None:
-        """How long `step` may wait for the deadline, 0 if there is work now, None if nothing is due."""
+        """How long until `step` has something to do: 0 if it has now, None if only after an offer."""
         if self._due_since_ns is not None:
             return max(0.0, (self._due_since_ns + self._deadline_ns - now_ns) * 1e-9)
-        if any(len(s.inbox) or s.is_closing for s in self.streams.values()):
-            return 0.0
-        return 0.0 if any(len(lane.due()) for lane in self._lanes.values()) else None
+        return 0.0 if self._brought or self._busy or self._many.due() else None
 
-    def swap(self, model: Model) -> None:
-        """Go on with another bundle from the next hop of every stream; raises BundleError if its contract differs.
-
-        Its trunk first runs over the hops that its receptive field covers, so its state is as if it had always run.
-        Beats found before the boundary are decided by the model that found them. The memory over beats is kept if
-        the heads are the same, and starts anew otherwise.
-        """
-        refuse_other_contract(self.model.manifest, model.manifest, self._n_history * self._hop)
-        if has_same_head(self.model, model):
-            model.head.copy_state(self.model.head)
-        open_slots = np.array([s.slot for s in self.streams.values() if s.segment_start is not None], np.intp)
-        n_past = np.minimum(self._n_hops[open_slots], self._n_history)
-        for back in range(self._n_history, 0, -1):
-            slots = open_slots[n_past >= back]
-            if len(slots):
-                model.trunk.step(slots, [self._history[slots, (self._n_hops[slots] - back) % self._n_history]])
-        self._take(model)
-
-    def _take(self, model: Model) -> None:
-        self.model = model
-        self._n_outputs = model.manifest.graph(TRUNK).outputs[0].shape[-1]
-
-    def _is_awaited(self, s: Stream, now_ns: int) -> bool:
-        """Whether a step of the stream may be due soon."""
-        lane = self._lane_of[s.slot]
-        is_live = s.segment_start is not None and now_ns - s.heard_ns < AWAITED_S * 1e9
-        return is_live and lane is not None and not lane.is_due(s.slot)
+    def _has_awaited(self, due: Sequence[DueHops], now_ns: int) -> bool:
+        """Whether a step of another stream may soon join this call, and it has room."""
+        n_due, n_open = sum(len(rows) for _, rows in due), int(np.count_nonzero(self._is_open))
+        if n_due >= min(n_open, self.model.trunk.largest):
+            return False
+        is_awaited = self._is_open & (now_ns - self._heard_ns < AWAITED_NS)
+        for _, rows in due:
+            is_awaited[rows.at] = False
+        return bool(is_awaited.any())
 
     def _pump(self, now_ns: int) -> None:
         """Move what was offered into the streams' buffers until each holds a hop or has no more."""
-        is_moving = True
-        while is_moving:
-            is_moving = False
+        while self._brought:
+            self._busy[self._brought.popleft()] = None
+        left = list(self._busy)
+        while left:
+            due = {slot for _, rows in self._many.due() for slot in rows.slots.tolist()}
+            left = [s for s in left if s.slot not in due]
             regular: dict[tuple[HopConditioner, int], list[Stream]] = {}
-            ready = {lane: set(lane.due().tolist()) for lane in self._lanes.values()}
-            for s in list(self.streams.values()):
-                lane = self._lane_of[s.slot]
-                if lane is None or s.slot in ready[lane]:
-                    continue
-                if s.is_closing:
-                    self._hold(s, lane)
-                    is_moving = True
-                    continue
+            for s in left:
                 item = s.inbox.first()
-                if item is None:
+                if s.is_closing or item is None:
+                    self._hold(s)
                     continue
-                is_moving = True
-                s.heard_ns = now_ns
+                self._heard_ns[s.slot] = now_ns
+                lane = self._many.lane(s.slot)
                 if (
                     isinstance(item, Block)
-                    and item.start == s.next
                     and s.segment_start is not None
-                    and 0 < (n := len(item.samples)) <= lane.most
+                    and item.start == self._next[s.slot]
                     and item.samples.shape[1] == 1
+                    and 0 < (n := len(item.samples)) <= lane.most
                 ):
                     regular.setdefault((lane, n), []).append(s)
                 else:
                     self._irregular(s, lane, item)
             for (lane, n), streams in regular.items():
                 self._put(lane, n, streams)
+            for s in left:
+                if s.is_over or not (s.is_closing or len(s.inbox)):
+                    self._busy.pop(s, None)
+            left = [s for s in left if s in self._busy]
 
     def _put(self, lane: HopConditioner, n: int, streams: Sequence[Stream]) -> None:
         """Move one block of n samples of each stream, which follows on, into its buffer."""
-        blocks = [s.inbox.take() for s in streams]
-        samples = np.concatenate([b.samples for b in blocks if isinstance(b, Block)])
+        blocks = [_block(s.inbox.take()) for s in streams]
+        samples = np.concatenate([b.samples for b in blocks])
         if not np.isfinite(samples).all():
             for s, block in zip(streams, blocks, strict=True):
                 s.inbox.put_back(_parts(block))
             return
-        rows = samples.reshape(len(blocks), n)
-        lane.put(np.array([s.slot for s in streams]), rows)
-        for s, block, last in zip(streams, blocks, rows[:, -1].tolist(), strict=True):
-            if isinstance(block, Block):
-                s.next, s.last, s.t_ns = block.stop, last, block.t_ns
-                s.ledger.received += n
+        rows = rows_of(np.array([s.slot for s in streams]))
+        lane.put(rows, samples.reshape(len(blocks), n))
+        self._next[rows.at] += n
+        self._many.t_ns[rows.at] = [b.t_ns for b in blocks]
 
     def _irregular(self, s: Stream, lane: HopConditioner, item: Item) -> None:
         """Whatever is no block that follows on: a beginning, a gap, what cannot be scored, the end."""
-        is_open = s.segment_start is not None
+        expected, is_open = int(self._next[s.slot]), s.segment_start is not None
         if isinstance(item, End):
             if is_open:
                 self._close(s, lane)
             else:
                 self._leave(s, item)
-            return
-        if isinstance(item, Block) and len(item.samples) == 0:
+        elif isinstance(item, Block) and len(item.samples) == 0:
             s.inbox.take()
-            return
-        if isinstance(item, Block) and item.samples.shape[1] != 1:
+        elif isinstance(item, Block) and item.samples.shape[1] != 1:
             self._break(s, f"a block has {item.samples.shape[1]} columns; 1 wanted")
-            return
-        if s.next is not None and item.start < s.next:
-            self._break(s, f"sample counter goes back from {s.next} to {item.start}")
-            return
-        if is_open and (isinstance(item, Lost) or item.start != s.next):
+        elif item.start < expected:
+            self._break(s, f"sample counter goes back from {expected} to {item.start}")
+        elif is_open and (isinstance(item, Lost) or item.start != expected):
             self._close(s, lane)
-            return
-        s.inbox.take()
-        if isinstance(item, Lost):
+        elif isinstance(item, Lost):
+            s.inbox.take()
             self._count(s, item)
-            return
-        parts = _parts(item, lane.most)
-        s.inbox.put_back(parts)
-        if not is_open and isinstance(parts[0], Block):
-            self._begin(s, lane, parts[0])
+        else:
+            s.inbox.take()
+            parts = _parts(item, lane.most)
+            s.inbox.put_back(parts)
+            if not is_open and isinstance(parts[0], Block):
+                self._begin(s, parts[0])
 
-    def _begin(self, s: Stream, lane: HopConditioner, block: Block) -> None:
-        if s.next is not None:
-            s.ledger.gap += block.start - s.next
-            s.ledger.received += block.start - s.next
-        s.next = s.segment_start = block.start
-        lane.begin(s.slot, block.start, float(block.samples[0, 0]))
-        self._quality.begin(s.slot, int(lane.next_out(np.array([s.slot]))[0]))
-        self.model.trunk.reset(s.slot)
-        self._n_hops[s.slot] = 0
-        self._n_open += 1
+    def _begin(self, s: Stream, block: Block) -> None:
+        expected = int(self._next[s.slot])
+        if expected != NOWHERE:
+            s.ledger.gap += block.start - expected
+            s.ledger.received += block.start - expected
+        self._next[s.slot] = s.segment_start = block.start
+        self._is_open[s.slot] = True
+        self._many.begin(s.slot, block.start, float(block.samples[0, 0]))
 
     def _count(self, s: Stream, lost: Lost) -> None:
         """Positions that no model sees."""
-        start = lost.start if s.next is None else s.next
-        s.ledger.received += lost.stop - start
+        expected = int(self._next[s.slot])
+        n = lost.stop - (lost.start if expected == NOWHERE else expected)
+        s.ledger.received += n
         s.ledger.dropped += lost.n
-        s.ledger.gap += lost.stop - start - lost.n
-        s.next = lost.stop
-        if lost.is_missing:
-            s.missing += lost.n
-            n = s.ledger.received - s.ledger.gap
-            if n >= MISSING_CHECK_S * s.rate_hz and s.missing > MAX_MISSING_SHARE * n:
-                self._break(
-                    s,
-                    f"{s.missing} of {n} samples are not numbers; at most {MAX_MISSING_SHARE:.0%} may be; "
-                    "check the sensor's contact and the channel's name",
-                )
+        s.ledger.gap += n - lost.n
+        self._next[s.slot] = lost.stop
+        if not lost.is_missing:
+            return
+        s.missing += lost.n
+        n = s.ledger.received - s.ledger.gap
+        if n >= MISSING_CHECK_S * s.rate_hz and s.missing > MAX_MISSING_SHARE * n:
+            self._break(
+                s,
+                f"{s.missing} of {n} samples are not numbers; at most {MAX_MISSING_SHARE:.0%} may be; "
+                "check the sensor's contact and the channel's name",
+            )
 
     def _close(self, s: Stream, lane: HopConditioner) -> None:
         """The segment ends: its last value is held for the chain's look-ahead."""
-        s.is_closing = True
         up, down = lane.grid.ratio
-        rate = self.model.manifest.conditioning.rate_hz
-        s.hold_left = lane.grid.delay_source_samples + -int(-(self._delay_s * rate * down / up) // 1)
+        s.is_closing = True
+        s.hold_left = lane.grid.delay_source_samples + math.ceil(self._delay_s * self._rate_hz * down / up)
 
-    def _hold(self, s: Stream, lane: HopConditioner) -> None:
+    def _hold(self, s: Stream) -> None:
         """Go on with the last value; when that is done, the segment is over."""
+        if not s.is_closing or s.segment_start is None:
+            return
+        lane = self._many.lane(s.slot)
         n = min(s.hold_left, lane.source_hop)
         if n:
-            lane.put(np.array([s.slot]), np.full((1, n), s.last, np.float32))
+            lane.put(rows_of(np.array([s.slot])), np.full((1, n), lane.last(s.slot), np.float32))
             s.hold_left -= n
-            s.t_ns = 0
+            self._many.t_ns[s.slot] = 0  # the reading waits for nothing that could arrive
             return
-        stop = s.next or 0
-        scored = self._scored_to(s, stop) - (s.segment_start or 0)
-        s.ledger.scored += scored
-        s.ledger.dropped += stop - (s.segment_start or 0) - scored
+        stop = int(self._next[s.slot])
+        scored = self._many.scored_to(s.slot, s.segment_start, stop)
+        s.ledger.received += stop - s.segment_start
+        s.ledger.scored += scored - s.segment_start
+        s.ledger.dropped += stop - scored
         s.segment_start, s.is_closing = None, False
-        self._n_open -= 1
-        lane.end(s.slot)
-        self._beats.interrupt(s.slot)
-
-    def _scored_to(self, s: Stream, stop: int) -> int:
-        """Source counter below which the open segment went through the model."""
-        lane = self._lane_of[s.slot]
-        if lane is None or self._n_hops[s.slot] == 0:
-            return s.segment_start or 0
-        return min(lane.grid.source_samples_before(int(lane.next_out(np.array([s.slot]))[0])), stop)
+        self._is_open[s.slot] = False
+        self._many.interrupt(s.slot)
 
     def _break(self, s: Stream, reason: str) -> None:
         """The stream cannot go on; the others can."""
@@ -328,75 +330,20 @@ class Gateway:
 
     def _leave(self, s: Stream, end: End) -> None:
         s.error, s.is_over = end.error, True
-        lane = self._lane_of[s.slot]
-        if lane is not None:
-            lane.end(s.slot)
-        self._beats.end(s.slot)
-        self._by_slot[s.slot] = self._lane_of[s.slot] = None
+        self._many.leave(s.slot)
+        self._at[s.slot] = None
         self._free.append(s.slot)
         del self.streams[s.name]
 
-    def _run(self, lanes: Sequence[tuple[HopConditioner, Slots]]) -> list[tuple[Stream, Reading]]:
-        """One hop of every stream that is due."""
-        starts = np.concatenate([lane.next_out(due) for lane, due in lanes])
-        hops = np.concatenate([lane.take(due) for lane, due in lanes])
-        slots = np.concatenate([due for _, due in lanes])
-        self.n_calls += 1
-        self.n_steps += len(slots)
-        self._quality.watch(slots, hops)
-        self._history[slots, self._n_hops[slots] % self._n_history] = hops
-        self._n_hops[slots] += 1
-        scores = self.model.trunk.step(slots, [hops]).reshape(len(slots), -1, self._n_outputs)
-        return self._readings(self._beats.feed(slots, starts, scores, self.model))
 
-    def _readings(self, due: list[Due]) -> list[tuple[Stream, Reading]]:
-        out: list[tuple[Stream, Reading]] = []
-        for beats in _rounds(due):
-            probabilities = cast(Model, beats[0].model).head.step(
-                np.array([b.slot for b in beats]),
-                [np.array([b.embedding for b in beats]), np.array([b.rhythm for b in beats], np.float32)],
-            )
-            labels = probabilities.argmax(axis=1).tolist()
-            for beat, label, row in zip(beats, labels, probabilities.tolist(), strict=True):
-                s, lane = self._by_slot[beat.slot], self._lane_of[beat.slot]
-                if s is None or lane is None:
-                    continue
-                sample = max(0, lane.grid.source_position(beat.position))
-                if s.next is not None and sample < s.next:
-                    reading = Reading(
-                        name="beat",
-                        sample=sample,
-                        t_s=sample / s.rate_hz,
-                        value=self.model.manifest.classes[label],
-                        confidence=row[label],
-                        quality=self._quality.share(beat.slot, beat.seen),
-                        t_ns=s.t_ns,
-                    )
-                    out.append((s, reading))
-        return out
+def _block(item: Item) -> Block:
+    if not isinstance(item, Block):
+        raise TypeError(f"found {type(item).__name__}; a block wanted")
+    return item
 
 
-def _rounds(due: list[Due]) -> list[list[Due]]:
-    """The beats in groups of one model and at most one beat a slot, in each slot in order of time."""
-    rounds: list[list[Due]] = []
-    taken: list[tuple[object, set[int]]] = []
-    last: dict[int, int] = {}
-    for beat in due:
-        at = last.get(beat.slot, -1) + 1
-        while at < len(rounds) and taken[at][0] is not beat.model:
-            at += 1
-        if at == len(rounds):
-            rounds.append([])
-            taken.append((beat.model, set()))
-        rounds[at].append(beat)
-        last[beat.slot] = at
-    return rounds
-
-
-def _parts(block: Item, most: int | None = None) -> list[Item]:
+def _parts(block: Block, most: int | None = None) -> list[Item]:
     """A block cut where its samples are no numbers, and to at most `most` samples."""
-    if not isinstance(block, Block):
-        return [block]
     is_number: NDArray[np.bool_] = np.all(np.isfinite(block.samples), axis=1)
     edges = [0, *(np.flatnonzero(np.diff(is_number)) + 1).tolist(), len(is_number)]
     parts: list[Item] = []
@@ -404,7 +351,11 @@ def _parts(block: Item, most: int | None = None) -> list[Item]:
         if not is_number[start]:
             parts.append(Lost(block.start + start, block.start + stop, stop - start, True))
             continue
-        for i in range(start, stop, most or len(is_number)):
-            j = min(stop, i + (most or len(is_number)))
+        for i in _steps(start, stop, most):
+            j = min(stop, i + (most or stop))
             parts.append(Block(start=block.start + i, samples=block.samples[i:j], t_ns=block.t_ns))
     return parts
+
+
+def _steps(start: int, stop: int, step: int | None) -> Iterable[int]:
+    return range(start, stop, step or stop - start)

@@ -55,6 +55,7 @@ class Conditioner:
         self._half = 0 if ratio == 1 else math.ceil(conditioning.half_width_s * source_rate_hz)
         self._bank = _kernel_bank(self._up, self._down, self._half)
         self._taps = np.arange(2 * self._half)
+        self.source_rate_hz = source_rate_hz
         self._rate_hz = conditioning.rate_hz
         self._alpha = 1.0 - math.exp(-2.0 * math.pi * conditioning.highpass_hz / conditioning.rate_hz)
         self.reset()

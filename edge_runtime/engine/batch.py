@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph, State
+from edge_runtime.contract.rows import Rows, rows_of
 from edge_runtime.engine.engine import Batch, BatchEngine
 
 SIZES = (1, 2, 4, 8, 16, 32)
-Slots = NDArray[np.intp]
 
 
 class SlottedGraph:
@@ -30,9 +29,9 @@ class SlottedGraph:
     ) -> None:
         smallest = next((s for s in sizes if s >= n_slots), sizes[-1])
         self._graph = graph
-        self._rows = [_Rows(engine.load_batch(bundle, graph, s), graph) for s in sizes if s <= smallest]
+        self._batches = [_Batch(engine.load_batch(bundle, graph, s), graph) for s in sizes if s <= smallest]
         self._states = [np.full((n_slots, math.prod(s.shape)), s.initial, s.dtype) for s in graph.states]
-        self.largest = self._rows[-1].n_streams
+        self.largest = self._batches[-1].n_streams
 
     def reset(self, slot: int) -> None:
         """Put one stream's state back to its initial values."""
@@ -46,27 +45,27 @@ class SlottedGraph:
         for own, theirs in zip(self._states, other._states, strict=True):
             own[...] = theirs
 
-    def step(self, slots: Slots, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Run once for distinct slots (n,); their inputs are (n, values of one stream), in the graph's order.
+    def step(self, rows: Rows, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Run once for some slots (n,); their inputs are (n, values of one stream), in the graph's order.
 
         Returns the first output as (n, values of one stream); the next step may overwrite it.
         """
-        if len(slots) > self.largest:
+        if len(rows) > self.largest:
             n = self.largest
-            parts = [slice(i, i + n) for i in range(0, len(slots), n)]
-            return np.concatenate([self.step(slots[p], [x[p] for x in inputs]).copy() for p in parts])
-        rows = next(r for r in self._rows if r.n_streams >= len(slots))
-        self._settle(rows)
-        return rows.step(slots, inputs, self._states)
+            parts = [slice(i, i + n) for i in range(0, len(rows), n)]
+            return np.concatenate([self.step(rows_of(rows.slots[p]), [x[p] for x in inputs]).copy() for p in parts])
+        batch = next(b for b in self._batches if b.n_streams >= len(rows))
+        self._settle(batch)
+        return batch.step(rows, inputs, self._states)
 
-    def _settle(self, but: _Rows | None) -> None:
+    def _settle(self, but: _Batch | None) -> None:
         """Bring state that lies in batches home."""
-        for rows in self._rows:
-            if rows is not but:
-                rows.give_back(self._states)
+        for batch in self._batches:
+            if batch is not but:
+                batch.give_back(self._states)
 
 
-class _Rows:
+class _Batch:
     """A batch with the slots that stepped in it last, whose newest state is in its outputs."""
 
     def __init__(self, batch: Batch, graph: Graph) -> None:
@@ -76,30 +75,30 @@ class _Rows:
         self._read = [batch.reads[s.input].reshape(n, -1) for s in graph.states]
         self._written = [_tail(batch.writes[s.output], s) for s in graph.states]
         self._output = batch.writes[graph.outputs[0].name].reshape(n, -1)
-        self._slots: Slots | None = None
+        self._kept: Rows | None = None
 
-    def step(self, slots: Slots, inputs: Sequence[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
+    def step(self, rows: Rows, inputs: Sequence[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
         """Run for these slots; their state stays here."""
-        n = len(slots)
-        if self._slots is not None and np.array_equal(slots, self._slots):
+        n = len(rows)
+        if self._kept is not None and rows.is_same(self._kept):
             for read, written in zip(self._read, self._written, strict=True):
                 read[:n] = written[:n]
         else:
             self.give_back(states)
             for read, stored in zip(self._read, states, strict=True):
-                np.take(stored, slots, axis=0, out=read[:n], mode="clip")
+                np.take(stored, rows.slots, axis=0, out=read[:n], mode="clip")
         for own, given in zip(self._inputs, inputs, strict=True):
             own[:n] = given
         self._batch.run()
-        self._slots = slots
+        self._kept = rows
         return self._output[:n]
 
     def give_back(self, states: list[np.ndarray]) -> None:
         """Store the newest state of the slots that stepped here last."""
-        if self._slots is not None:
+        if self._kept is not None:
             for stored, written in zip(states, self._written, strict=True):
-                stored[self._slots] = written[: len(self._slots)]
-            self._slots = None
+                stored[self._kept.at] = written[: len(self._kept)]
+            self._kept = None
 
 
 def _tail(written: np.ndarray, state: State) -> np.ndarray:

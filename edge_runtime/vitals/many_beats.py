@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from edge_runtime.contract.beats import BeatTiming
 from edge_runtime.contract.rhythm import RhythmContext
+from edge_runtime.contract.rows import Rows
 from edge_runtime.contract.signal import Float32Array
 
-Slots = NDArray[np.intp]
 NEVER = np.iinfo(np.int64).max // 4
 
 
-@dataclass(slots=True)
-class Pending:
-    """A beat that was found and waits for its decision.
-
-    frame      of the R peak, counted from the segment's offset
-    position   of the R peak in samples of the model's rate, fractional
-    model      which scored it: it is classified by the same
-    """
-
-    frame: int
-    position: float
-    embedding: Float32Array
-    model: object
+# Frame of the R peak, its position in samples of the model's rate (fractional), its embedding, and the model that
+# scored it and is to classify it.
+Pending: TypeAlias = "tuple[int, float, Float32Array, object]"
 
 
 @dataclass(slots=True)
@@ -55,10 +45,10 @@ class ManyBeats:
 
     def __init__(self, timing: BeatTiming, threshold: float, n_slots: int) -> None:
         self._timing = timing
-        self._middle, self._span = timing.neighbour_frames, 2 * timing.neighbour_frames + 1
+        self._span = np.arange(2 * timing.neighbour_frames + 1)
         self._logit = float(np.log(threshold / (1.0 - threshold)))
         # Infinity is no peak and lets none be found beside it: the first frames of a segment find nothing.
-        self._recent = np.full((n_slots, self._span - 1), np.inf)
+        self._recent = np.full((n_slots, len(self._span) - 1), np.inf)
         self._next_decision = np.full(n_slots, NEVER)
         self._waiting: list[deque[Pending] | None] = [None] * n_slots
         self._rhythm: list[RhythmContext | None] = [None] * n_slots
@@ -82,65 +72,76 @@ class ManyBeats:
         self._recent[slot] = np.inf
         self._next_decision[slot] = NEVER
 
-    def feed(self, slots: Slots, starts: NDArray[np.int64], scores: Float32Array, model: object) -> list[Due]:
+    def feed(self, rows: Rows, starts: NDArray[np.int64], scores: Float32Array, model: object) -> list[Due]:
         """Beats to decide, in each stream in order of time.
 
         starts  counters of the hops' first samples; scores float32 (n_slots, frames, 1 + embedding)
         """
-        n_frames = scores.shape[1]
-        recent = np.concatenate((self._recent[slots], scores[:, :, 0]), axis=1)
-        self._recent[slots] = recent[:, n_frames:]
-        middle = self._middle
-        rows, frames = np.nonzero(recent[:, middle : middle + n_frames] >= self._logit)
-        first = starts // self._timing.stride
-        is_due = self._next_decision[slots] < first + n_frames
-        found: dict[int, list[tuple[int, list[float]]]] = {}
-        if len(rows):
-            around = sliding_window_view(recent, self._span, axis=1)[rows, frames]
-            peak = around[:, middle]
-            # On a plateau the first frame is the peak.
-            is_peak = (around[:, :middle].max(axis=1) < peak) & (around[:, middle + 1 :].max(axis=1) <= peak)
-            for i in np.flatnonzero(is_peak).tolist():
-                found.setdefault(int(rows[i]), []).append((int(frames[i]), around[i, middle - 1 : middle + 2].tolist()))
-        busy = set(np.flatnonzero(is_due).tolist()).union(found)
+        stride, n_frames = self._timing.stride, scores.shape[1]
+        recent = np.concatenate((self._recent[rows.at], scores[:, :, 0]), axis=1)
+        self._recent[rows.at] = recent[:, n_frames:]
+        first = starts // stride
+        found = self._find(recent, n_frames)
+        is_due = self._next_decision[rows.at] < first + n_frames
+        if found is None:
+            busy = np.flatnonzero(is_due)
+            at, frames, shifts, embeddings = [], [], [], scores[:0, 0, 1:]
+        else:
+            where, which, shift = found
+            is_due[where] = True
+            busy = np.flatnonzero(is_due)
+            at, frames, shifts = where.tolist(), which.tolist(), shift.tolist()
+            embeddings = scores[where, which, 1:]
         out: list[Due] = []
-        for row in sorted(busy):
-            self._advance(int(slots[row]), int(starts[row]), n_frames, found.get(row, ()), scores[row], model, out)
+        i, n_found = 0, len(at)
+        for row, slot, start in zip(busy.tolist(), rows.slots[busy].tolist(), starts[busy].tolist(), strict=True):
+            waiting, rhythm = self._waiting[slot], self._rhythm[slot]
+            if waiting is None or rhythm is None:
+                raise ValueError(f"slot {slot} has no stream")
+            # A segment may begin at any sample, so its frames need not lie on multiples of the stride.
+            now, offset = divmod(start, stride)
+            while i < n_found and at[i] == row:
+                # What happens first is done first: a detection before its own frame's decisions.
+                if waiting:
+                    self._decide_before(slot, waiting, rhythm, now + frames[i], offset, out)
+                frame = now + frames[i] - self._timing.embed_frames
+                position = self._timing.sample_of(frame + shifts[i]) + offset
+                waiting.append((frame, position, embeddings[i], model))
+                i += 1
+            self._decide_before(slot, waiting, rhythm, now + n_frames, offset, out)
+            self._next_decision[slot] = waiting[0][0] + self._timing.decide_frames if waiting else NEVER
         return out
 
-    def _advance(
-        self,
-        slot: int,
-        start: int,
-        n_frames: int,
-        found: list[tuple[int, list[float]]] | tuple[()],
-        scores: Float32Array,
-        model: object,
-        out: list[Due],
-    ) -> None:
-        """What happens in one stream's hop, in order of frames: first a frame's detection, then its decisions."""
-        timing, waiting = self._timing, self._waiting[slot]
-        if waiting is None:
-            return
-        # A segment may begin at any sample, so its frames need not lie on multiples of the stride.
-        first, offset = divmod(start, timing.stride)
-        for i, (before, peak, after) in found:
-            self._decide_before(slot, waiting, first + i, offset, out)
-            curvature = before - 2.0 * peak + after
-            shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-            frame = first + i - timing.embed_frames
-            position = timing.sample_of(frame + min(max(shift, -0.5), 0.5)) + offset
-            waiting.append(Pending(frame, position, scores[i, 1:].copy(), model))
-        self._decide_before(slot, waiting, first + n_frames, offset, out)
-        self._next_decision[slot] = waiting[0].frame + timing.decide_frames if waiting else NEVER
+    def _find(
+        self, recent: NDArray[np.float64], n_frames: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]] | None:
+        """Rows, frames and shifts (in frames, at most half of one) of the peaks that are certain now."""
+        middle = self._timing.neighbour_frames
+        rows, frames = np.nonzero(recent[:, middle : middle + n_frames] >= self._logit)
+        if len(rows) == 0:
+            return None
+        around = recent[rows[:, None], frames[:, None] + self._span]
+        peak = around[:, middle]
+        # On a plateau the first frame is the peak.
+        is_peak = (around[:, :middle].max(axis=1) < peak) & (around[:, middle + 1 :].max(axis=1) <= peak)
+        rows, frames = rows[is_peak], frames[is_peak]
+        if len(rows) == 0:
+            return None
+        before, peak, after = around[is_peak, middle - 1 : middle + 2].T
+        curvature = before - 2.0 * peak + after
+        shift = 0.5 * (before - after) / np.where(curvature < 0, curvature, np.inf)
+        return rows, frames, np.clip(shift, -0.5, 0.5)
 
-    def _decide_before(self, slot: int, waiting: deque[Pending], frame: int, offset: int, out: list[Due]) -> None:
-        timing, rhythm = self._timing, self._rhythm[slot]
-        while rhythm is not None and waiting and waiting[0].frame + timing.decide_frames < frame:
-            beat = waiting.popleft()
+    def _decide_before(
+        self, slot: int, waiting: deque[Pending], rhythm: RhythmContext, frame: int, offset: int, out: list[Due]
+    ) -> None:
+        timing = self._timing
+        while waiting and waiting[0][0] + timing.decide_frames < frame:
+            peak, position, embedding, model = waiting.popleft()
             following = None
-            if waiting and waiting[0].position - beat.position < timing.look_ahead_s * timing.rate_hz:
-                following = waiting[0].position / timing.rate_hz
-            seen = (beat.frame + timing.decide_frames + 1) * timing.stride + offset
-            features = rhythm.features(beat.position / timing.rate_hz, following)
-            out.append(Due(slot, beat.position, seen, beat.embedding, features, beat.model))
+            if waiting and waiting[0][1] - position < timing.look_ahead_s * timing.rate_hz:
+                following = waiting[0][1] / timing.rate_hz
+            seen = (peak + timing.decide_frames + 1) * timing.stride + offset
+            out.append(
+                Due(slot, position, seen, embedding, rhythm.features(position / timing.rate_hz, following), model)
+            )

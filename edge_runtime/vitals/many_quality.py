@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_runtime.contract.rows import Rows, Slots
 from edge_runtime.contract.signal import Float32Array
 from edge_runtime.vitals.quality import FLAT_MV, LARGEST_MV, PIECE_S, SETTLING_S, WINDOW_S
-
-Slots = NDArray[np.intp]
 
 
 class ManyQualities:
@@ -38,22 +36,23 @@ class ManyQualities:
         self._usable[slot, 0] = 0
         self._low[slot], self._high[slot] = np.inf, -np.inf
 
-    def watch(self, slots: Slots, hops: Float32Array) -> None:
+    def watch(self, rows: Rows, hops: Float32Array) -> None:
         """Take in one conditioned hop of each, float32 (n_slots, hop)."""
-        parts = hops.reshape(len(slots), -1, self._part)
+        parts = hops.reshape(len(rows), -1, self._part)
         lows, highs = parts.min(axis=2), parts.max(axis=2)
         for i in range(parts.shape[1]):
             low, high = lows[:, i], highs[:, i]
-            if self._part != self._piece:
-                low, high = np.minimum(low, self._low[slots]), np.maximum(high, self._high[slots])
-                self._low[slots], self._high[slots] = low, high
-                self._filled[slots] += self._part
-                is_full = self._filled[slots] == self._piece
-                self._count(slots[is_full], low[is_full], high[is_full])
-                self._filled[slots[is_full]] = 0
-                self._low[slots[is_full]], self._high[slots[is_full]] = np.inf, -np.inf
-            else:
-                self._count(slots, low, high)
+            if self._part == self._piece:
+                self._count(rows.slots, low, high)
+                continue
+            slots = rows.slots
+            low, high = np.minimum(low, self._low[slots]), np.maximum(high, self._high[slots])
+            self._low[slots], self._high[slots] = low, high
+            self._filled[slots] += self._part
+            is_full = self._filled[slots] == self._piece
+            self._count(slots[is_full], low[is_full], high[is_full])
+            self._filled[slots[is_full]] = 0
+            self._low[slots[is_full]], self._high[slots[is_full]] = np.inf, -np.inf
 
     def share(self, slot: int, stop: int) -> float:
         """Share of usable signal in the 5 s before sample `stop`, which lies in the last hop."""

@@ -1,0 +1,160 @@
+"""The stages of one pipeline for many streams at a time: conditioned hops, one trunk call, beats, one head call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias, cast
+
+import numpy as np
+
+from edge_runtime.assemble import TRUNK
+from edge_runtime.contract.preprocess_many import HopConditioner
+from edge_runtime.contract.rows import Rows, rows_of
+from edge_runtime.contract.signal import Float32Array, Reading
+from edge_runtime.slots import Model, has_same_head, refuse_other_contract
+from edge_runtime.vitals.many_beats import Due, ManyBeats
+from edge_runtime.vitals.many_quality import ManyQualities
+
+# Streams of one sampling rate whose next hop is whole.
+DueHops: TypeAlias = "tuple[HopConditioner, Rows]"
+
+
+class ManyStreams:
+    """Stages of streams that each own a slot; readings are those that a pipeline of its own would give each.
+
+    `enter` a slot for a patient, `begin` a segment, `put` samples into its lane, `run` hops that are due, `interrupt`
+    at the segment's end, `leave`.
+    """
+
+    def __init__(self, model: Model, n_slots: int) -> None:
+        m = model.manifest
+        self._take(model)
+        self._n_slots, self._hop = n_slots, m.hop_samples
+        self._lanes: dict[float, HopConditioner] = {}
+        self._lane_of: list[HopConditioner | None] = [None] * n_slots
+        self._beats = ManyBeats(m.timing, m.detection_threshold, n_slots)
+        self._quality = ManyQualities(m.conditioning.rate_hz, m.hop_samples, n_slots)
+        self._history = np.zeros((n_slots, -(-m.receptive_field_samples // self._hop), self._hop), np.float32)
+        self._n_hops = np.zeros(n_slots, np.int64)  # since the segment began
+        self.t_ns = np.zeros(n_slots, np.int64)  # time of arrival of the newest sample
+
+    def enter(self, slot: int, rate_hz: float) -> None:
+        """A new patient, at this source rate."""
+        if rate_hz not in self._lanes:
+            m = self.model.manifest
+            self._lanes[rate_hz] = HopConditioner(m.conditioning, rate_hz, self._hop, self._n_slots)
+        self._lane_of[slot] = self._lanes[rate_hz]
+        self._beats.begin(slot)
+        self.model.head.reset(slot)
+
+    def leave(self, slot: int) -> None:
+        """The slot is free."""
+        self.lane(slot).end(slot)
+        self._beats.end(slot)
+        self._lane_of[slot] = None
+
+    def lane(self, slot: int) -> HopConditioner:
+        """The conditioning that the slot shares with others of its rate."""
+        lane = self._lane_of[slot]
+        if lane is None:
+            raise ValueError(f"slot {slot} has no stream")
+        return lane
+
+    def begin(self, slot: int, start: int, first: float) -> None:
+        """A segment begins with a source sample."""
+        lane = self.lane(slot)
+        lane.begin(slot, start, first)
+        self._quality.begin(slot, int(lane.next_out(rows_of(np.array([slot])))[0]))
+        self.model.trunk.reset(slot)
+        self._n_hops[slot] = 0
+
+    def interrupt(self, slot: int) -> None:
+        """The segment is over: forget the unfinished past, not the patient."""
+        self.lane(slot).end(slot)
+        self._beats.interrupt(slot)
+
+    def scored_to(self, slot: int, start: int, stop: int) -> int:
+        """Source counter below which a segment start ... stop went through the model."""
+        if self._n_hops[slot] == 0:
+            return start
+        lane = self.lane(slot)
+        return min(lane.grid.source_samples_before(int(lane.next_out(rows_of(np.array([slot])))[0])), stop)
+
+    def due(self) -> list[DueHops]:
+        """Who holds a whole hop."""
+        return [(lane, rows_of(slots)) for lane in self._lanes.values() if len(slots := lane.due())]
+
+    def run(self, due: Sequence[DueHops]) -> list[tuple[int, Reading]]:
+        """One hop of each; the readings that they make possible, each with its slot."""
+        starts = [lane.next_out(rows) for lane, rows in due]
+        hops = [lane.take(rows) for lane, rows in due]
+        if len(due) == 1:
+            rows, first, x = due[0][1], starts[0], hops[0]
+        else:
+            rows = rows_of(np.concatenate([rows.slots for _, rows in due]))
+            first, x = np.concatenate(starts), np.concatenate(hops)
+        self._quality.watch(rows, x)
+        self._history[rows.slots, self._n_hops[rows.slots] % self._history.shape[1]] = x
+        self._n_hops[rows.at] += 1
+        scores = self.model.trunk.step(rows, [x]).reshape(len(rows), -1, self._n_outputs)
+        return self._readings(self._beats.feed(rows, first, scores, self.model))
+
+    def swap(self, model: Model) -> None:
+        """Go on with another bundle from the next hop of every stream; raises BundleError if its contract differs.
+
+        Its trunk first runs over the hops that its receptive field covers, so its state is as if it had always run.
+        Beats found before the boundary are decided by the model that found them. The memory over beats is kept if
+        the heads are the same, and starts anew otherwise.
+        """
+        n_past = self._history.shape[1]
+        refuse_other_contract(self.model.manifest, model.manifest, n_past * self._hop)
+        if has_same_head(self.model, model):
+            model.head.copy_state(self.model.head)
+        for back in range(n_past, 0, -1):
+            slots = np.flatnonzero(self._n_hops >= back)
+            if len(slots):
+                model.trunk.step(rows_of(slots), [self._history[slots, (self._n_hops[slots] - back) % n_past]])
+        self._take(model)
+
+    def _take(self, model: Model) -> None:
+        self.model = model
+        self._n_outputs = model.manifest.graph(TRUNK).outputs[0].shape[-1]
+
+    def _readings(self, due: list[Due]) -> list[tuple[int, Reading]]:
+        out: list[tuple[int, Reading]] = []
+        for beats in _rounds(due):
+            embeddings: Float32Array = np.array([b.embedding for b in beats])
+            rhythms = np.array([b.rhythm for b in beats], np.float32)
+            rows = rows_of(np.array([b.slot for b in beats]))
+            probabilities = cast(Model, beats[0].model).head.step(rows, [embeddings, rhythms])
+            labels = probabilities.argmax(axis=1).tolist()
+            out += [self._reading(*of) for of in zip(beats, labels, probabilities.tolist(), strict=True)]
+        return out
+
+    def _reading(self, beat: Due, label: int, probabilities: list[float]) -> tuple[int, Reading]:
+        grid = self.lane(beat.slot).grid
+        sample = max(0, grid.source_position(beat.position))
+        return beat.slot, Reading(
+            name="beat",
+            sample=sample,
+            t_s=sample / grid.source_rate_hz,
+            value=self.model.manifest.classes[label],
+            confidence=probabilities[label],
+            quality=self._quality.share(beat.slot, beat.seen),
+            t_ns=int(self.t_ns[beat.slot]),
+        )
+
+
+def _rounds(due: list[Due]) -> list[list[Due]]:
+    """The beats in groups of one model and at most one beat a slot, in each slot in order of time."""
+    rounds: list[list[Due]] = []
+    last: dict[int, int] = {}
+    for beat in due:
+        at = last.get(beat.slot, -1) + 1
+        while at < len(rounds) and rounds[at][0].model is not beat.model:
+            at += 1
+        if at == len(rounds):
+            rounds.append([])
+        rounds[at].append(beat)
+        last[beat.slot] = at
+    return rounds
