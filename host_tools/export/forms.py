@@ -17,7 +17,7 @@ from edge_runtime import golden
 from edge_runtime.assemble import open_engine, open_pipeline
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from edge_runtime.contract.errors import EngineError, ParityError, SettingsError
-from edge_runtime.contract.manifest import FIRST_ENGINE, FORMS_SCHEMA, Form, Graph, WindowGolden, to_json
+from edge_runtime.contract.manifest import FIRST_ENGINE, FORMS_SCHEMA, Form, Graph, Manifest, WindowGolden, to_json
 from edge_runtime.contract.signal import Float32Array, Frames, Reading
 from host_tools.export.litert import to_litert
 from host_tools.export.pack import put_in_place
@@ -89,12 +89,10 @@ class WithForms:
 
 
 def litert_forms(bundle: Bundle) -> list[FurtherForm]:
-    """LiteRT forms of all of a bundle's ONNX forms that have none; raises SettingsError for an unknown operator."""
-    every = bundle.manifest.all_forms
-    there = {f.precision for f in every if f.engine == "litert"}
+    """LiteRT forms of all of a bundle's ONNX forms; raises SettingsError for an unknown operator."""
     made = []
-    for form in every:
-        if form.engine != FIRST_ENGINE or form.precision in there:
+    for form in bundle.manifest.all_forms:
+        if form.engine != FIRST_ENGINE:
             continue
         written = [to_litert(onnx.load(bundle.file(g.file)), g) for g in form.graphs]
         graphs = tuple(w.graph for w in written)
@@ -132,6 +130,7 @@ def form_of(other: Bundle) -> FurtherForm:
 def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path | None = None) -> WithForms:
     """Write the bundle with more forms, in its own place or another, only when all of it is complete and verified.
 
+    A form that it has already is replaced; a signature is left out, for what it signed has changed.
     Without further forms it is copied, or left as it is. Raises ParityError if a form is another model, or gives
     other integers when its input is cut otherwise.
     """
@@ -142,8 +141,11 @@ def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path
     folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
         shutil.copytree(bundle.path, folder, dirs_exist_ok=True)
-        m = bundle.manifest
-        files = dict(m.files)
+        (folder / f"{MANIFEST}.sig").unlink(missing_ok=True)
+        m = _without(bundle.manifest, {f.form.name for f in further})
+        for name in set(bundle.manifest.files) - set(m.files):
+            (folder / name).unlink()
+        files, n_kept = dict(m.files), len(m.forms)
         for new in further:
             for name, data in new.files.items():
                 (folder / name).write_bytes(data)
@@ -153,7 +155,7 @@ def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path
         draft = Bundle(path=folder, manifest=m, id="draft")
         stored = _stored(draft)
         parities = []
-        for form in m.forms[len(bundle.manifest.forms) :]:
+        for form in m.forms[n_kept:]:
             parities.append(_verified(draft, form))
             said = golden.answers(draft.in_form(form), open_engine(1, form.engine))
             stored |= {golden.stored_name(form, name): value for name, value in said.items()}
@@ -170,6 +172,13 @@ def with_forms(bundle: Bundle, further: Sequence[FurtherForm], destination: Path
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return WithForms(bundle=open_bundle(destination), parities=tuple(parities))
+
+
+def _without(m: Manifest, names: set[str]) -> Manifest:
+    """The manifest without some of its further forms, and without the files that only they have."""
+    kept = tuple(f for f in m.forms if f.name not in names)
+    dropped = {g.file for f in m.forms for g in f.graphs} - {g.file for f in (m.all_forms[0], *kept) for g in f.graphs}
+    return replace(m, forms=kept, files={name: sha for name, sha in m.files.items() if name not in dropped})
 
 
 def _stored(bundle: Bundle) -> dict[str, np.ndarray]:
