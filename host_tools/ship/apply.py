@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host_tools.ship.device import Device
-from host_tools.ship.errors import LinkError, ShipError
+from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
-from host_tools.ship.options import Progress
+from host_tools.ship.health import Proof, check, switch
+from host_tools.ship.options import Limits, Progress
 from host_tools.ship.parcels import Base, Parcel, pack
 from host_tools.ship.plan import (
     Authenticate,
@@ -29,7 +30,6 @@ from host_tools.ship.plan import (
     Verify,
 )
 from host_tools.ship.shipped import Shipped
-from host_tools.ship.signing import require_authentic
 
 # Where a deployment keeps what is not finished; the root's lock sees to it that there is only one.
 STAGING = "incoming/deploy"
@@ -52,9 +52,10 @@ class Apply:
     shipped: Shipped
     progress: Progress
     authenticate: Callable[[], None]
-    check_timeout_s: float = 300.0
+    limits: Limits
     bytes_sent: int = 0
     check_output: str = ""
+    proof: Proof | None = None
 
     def __post_init__(self) -> None:
         """Nothing is switched yet."""
@@ -99,12 +100,12 @@ class Apply:
                 hashes = {file.name: file.sha256 for file in files}
                 verb("verify", root=root, release=release, files=hashes)
             case Check(release=release):
-                self.check_output = check(self.device, release, self.check_timeout_s)
+                self.check_output = check(self.device, release, self.limits)
             case Launch(text=text):
                 verb("launch", root=root, text=text)
             case Switch(release=release, previous=previous):
-                self.check_output = switch(self.device, release, previous, self.check_timeout_s)
-                self.active = release
+                self.proof = switch(self.device, release, previous, self.limits)
+                self.check_output, self.active = self.proof.check, release
             case Remember(releases=releases):
                 verb("remember", root=root, releases=list(releases))
             case Prune(releases=releases, runtimes=runtimes):
@@ -118,35 +119,3 @@ class Apply:
     def _send(self, parcels: list[tuple[str, Parcel]]) -> None:
         if parcels:
             self.bytes_sent += self.device.send(parcels, self.facts.parts, self.progress)
-
-
-def check(device: Device, release: str, timeout_s: float) -> str:
-    """The release's signatures and its own check on the device; gives what the check printed, or raises ShipError."""
-    require_authentic(device, release)
-    return _checked(device, release, f"{device.root}/releases/{release}", timeout_s)
-
-
-def switch(device: Device, release: str, previous: str | None, timeout_s: float) -> str:
-    """Make `release` the current one and check it there; if that fails, `previous` is current again."""
-    try:
-        device.verb("point", root=device.root, release=release)
-        return _checked(device, None, f"{device.root}/current", timeout_s)
-    except LinkError as error:
-        # The new one has passed its check before the switch: both are whole.
-        raise LinkError(f"{error}; {previous or 'no release'} or {release} is active there") from error
-    except ShipError as error:
-        try:
-            device.verb("point", root=device.root, release=previous)
-        except ShipError as second:
-            raise ShipError(f"{error}; {release} could not be switched back: {second}") from error
-        raise ShipError(f"{error}; {previous or 'no release'} is active there") from error
-
-
-def _checked(device: Device, release: str | None, folder: str, timeout_s: float) -> str:
-    done = device.edge_runtime(["check", folder, "--json"], release=release, timeout_s=timeout_s)
-    if done.rc != 0:
-        state = "after the switch" if release is None else "before the switch, so nothing was switched"
-        raise ShipError(
-            f"{device.name}: {Path(folder).name} failed its check {state} (exit {done.rc}): {done.last_words}"
-        )
-    return done.stdout.decode("utf-8", "replace").strip()

@@ -50,6 +50,15 @@ def read_json(path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def text_of(path: str) -> str:
+    """A small file's text; empty if there is none."""
+    try:
+        with open(path) as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
 def names_in(folder: str) -> list[str]:
     """What lies in a folder, if there is one."""
     try:
@@ -132,6 +141,7 @@ def facts(root: str, brief: bool) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     history = read_json(os.path.join(root, "history.json")).get("releases", [])
+    proved = os.path.join(root, "service", "proved")
     signers = ("/etc/vitaledge/allowed_signers", os.path.join(root, "trust", "allowed_signers"))
     return {
         "schema": 1,
@@ -154,6 +164,7 @@ def facts(root: str, brief: bool) -> dict[str, Any]:
         "codecs": ["raw", "zlib", *(name for name in ("lzma", "bz2") if importlib.util.find_spec("_" + name))],
         "parts": {} if brief else parts(os.path.join(root, "incoming", "parts")),
         "incoming": names_in(os.path.join(root, "incoming")),
+        "is_unproved": os.path.isfile(proved) and text_of(proved) != current(root),
         "signers": next((path for path in signers if os.path.isfile(path)), ""),
         "signed": [name[: -len(".json")] for name in names_in(os.path.join(root, "trust", "releases"))],
     }

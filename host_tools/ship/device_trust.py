@@ -1,15 +1,11 @@
-"""Runs on the device, sent as `python3 -c`: whom it trusts, and whether a release was signed by them.
+"""Runs on the device, behind `device_loop.py`: whom it trusts, and whether a release was signed by them.
 
-Standard library and the device's ssh-keygen only. The verb is the argument, its own arguments are JSON on standard
-input; answers one line of JSON.
+Standard library and the device's own ssh-keygen only.
 
     ROOT/trust/allowed_signers      who may sign, as ssh-keygen reads it; /etc/vitaledge/allowed_signers, where there
                                     is one, counts instead
     ROOT/trust/releases/NAME.json   the signatures that a release came with
 """
-
-# Its output is its answer.
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -20,16 +16,14 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
+from host_tools.ship.device_loop import RefusedError
+from host_tools.ship.device_steps import make_folder, write_synced
+
 NAMESPACE = "vitaledge"
 Signed = dict[str, str]
-
-
-class RefusedError(Exception):
-    """The device does not trust what it was given."""
 
 
 def signers_file(root: str, system: str) -> str:
@@ -118,19 +112,10 @@ def read_json(path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_synced(path: str, text: str) -> None:
-    """Write or replace a small file in one step, and bring it to the disk."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".part", "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".part", path)
-    handle = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def keep(path: str, text: str) -> None:
+    """Write or replace a small file whose folder may not be there yet."""
+    make_folder(os.path.dirname(path))
+    write_synced(path, text.encode())
 
 
 def require_newer(root: str, manifest: bytes, release: str) -> None:
@@ -170,7 +155,7 @@ def authenticate(root: str, system: str, release: str, manifest: str, signed: Si
     if signers:
         verify_both(release, data, signed, signers)
     if signed.get("bundle_signature") and signed.get("runtime_signature"):
-        write_synced(signatures_file(root, release), json.dumps(signed))
+        keep(signatures_file(root, release), json.dumps(signed))
     return {"signers": signers}
 
 
@@ -202,7 +187,7 @@ def trust(root: str, system: str, text: str | None, everywhere: bool) -> object:
         if not everywhere and os.path.isfile(system):
             raise RefusedError(f"signers are set for the whole device, in {system}: use --system as root")
         if text:
-            write_synced(path, text)
+            keep(path, text)
             os.chmod(path, 0o644)
         else:
             with contextlib.suppress(FileNotFoundError):
@@ -227,19 +212,3 @@ def trust(root: str, system: str, text: str | None, everywhere: bool) -> object:
 
 
 VERBS = {verb.__name__: verb for verb in (authenticate, authentic, trust)}
-
-
-def main(name: str) -> int:
-    """Run one verb."""
-    try:
-        answer: object = VERBS[name](**json.load(sys.stdin))
-    except RefusedError as error:
-        answer = {"error": str(error)}
-    except OSError as error:
-        answer = {"error": f"{error.filename}: {error.strerror}"}
-    print(json.dumps(answer))
-    return 1 if isinstance(answer, dict) and "error" in answer else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

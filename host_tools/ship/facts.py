@@ -44,6 +44,7 @@ class Facts:
     parts     payloads that have not arrived whole, by the sha256 they will have
     signers   the file of those whose signatures it wants; empty if it takes everything
     signed    releases whose signatures are there
+    is_unproved  a switch was cut before the service had proved the active release
     """
 
     schema: int
@@ -68,6 +69,7 @@ class Facts:
     parts: dict[str, PartFacts] = field(default_factory=dict)
     signers: str = ""
     signed: tuple[str, ...] = ()
+    is_unproved: bool = False
 
     @property
     def activations(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from host_tools.ship.transport import NOT_FOUND, Talk, Transport
 OLDEST = (3, 10)
 CANDIDATES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
 # Sources of the verbs; each defines VERBS. Standard library only.
-VERBS = ("device_facts", "device_steps", "device_parcels")
+VERBS = ("device_facts", "device_steps", "device_parcels", "device_trust", "device_gate")
 HELLO = b"vitaledge-helper "
 HEAD = struct.Struct(">cI")
 LIFE = HEAD.pack(b"H", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_runtime.contract.errors import SettingsError
@@ -14,6 +14,37 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(text: str, done: int, total: int) -> None:
     """Say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a release must hold on its device; raises SettingsError for what cannot be held.
+
+    check_s         for the golden vectors
+    start_s         for the service to be ready
+    reading_s       for its first reading after that; 0: none is waited for
+    max_block_ms    p99 of the time that a hop takes; None: any
+    max_memory_mib  of the check, and of the service when it gives its first reading; None: any
+    exact           golden vectors to the last bit, not to the tolerance that the bundle allows other processors
+    """
+
+    check_s: float = 300.0
+    start_s: float = 60.0
+    reading_s: float = 60.0
+    max_block_ms: float | None = None
+    max_memory_mib: float | None = None
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no release can hold."""
+        for name, value in asdict(self).items():
+            if value is not None and (value < 0 or (value == 0 and name not in ("reading_s", "exact"))):
+                raise SettingsError(f"{name} is {value:g}; a positive number wanted")
+
+    @property
+    def options(self) -> list[str]:
+        """What `edge-runtime check` is asked; releases of before it could time know no such option."""
+        return ["--timing"] if self.max_block_ms is not None or self.max_memory_mib is not None else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +60,7 @@ class ShipOptions:
     accept_new       take the host key of a host that no file of known hosts names, and note it there
     sign_key         SSH key that signs what the device wants signed; None: only the bundle's own signature
     allow_downgrade  let an older bundle replace a newer one of the same name
+    limits           what a release must hold on the device
     """
 
     known_hosts: Path | None = None
@@ -42,7 +74,7 @@ class ShipOptions:
     accept_new: bool = False
     sign_key: Path | None = None
     allow_downgrade: bool = False
-    check_timeout_s: float = 300.0
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         """Refuse what is not there now, and not after hours of training or only for some targets."""

@@ -211,8 +211,9 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     steps: list[Step] = []
     runtime = _runtime_steps(facts, wish)
     release = _release_steps(facts, wish)
-    is_unproved = bool(facts.signers) and wish.release not in facts.signed
-    if runtime or release or facts.current != wish.release or is_unproved:
+    is_unsigned = bool(facts.signers) and wish.release not in facts.signed
+    is_switched = facts.current == wish.release and not facts.is_unproved
+    if runtime or release or not is_switched or is_unsigned:
         steps.append(Authenticate(release=wish.release))
     if not facts.has_root:
         steps.append(MakeRoot())
@@ -222,13 +223,15 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
     if leftovers:
         steps.append(Tidy(names=leftovers))
     steps += runtime + release
-    if runtime or release or facts.current != wish.release:
+    if runtime or release or not is_switched:
         steps.append(Check(release=wish.release))
     # Before the switch: where a release is active, there is a command that runs it.
     if facts.launcher != hashlib.sha256(wish.launcher.encode()).hexdigest():
         steps.append(Launch(text=wish.launcher))
-    if facts.current != wish.release:
-        steps.append(Switch(release=wish.release, previous=facts.current))
+    if not is_switched:
+        before = [name for name in facts.activations if name != wish.release]
+        previous = facts.current if facts.current != wish.release else (before[-1] if before else None)
+        steps.append(Switch(release=wish.release, previous=previous))
     history = tuple(name for name in facts.activations if name != wish.release)
     history = (*history[max(0, len(history) - wish.keep) :], wish.release)
     if history != facts.history:

@@ -18,14 +18,12 @@ from pathlib import Path
 from edge_runtime.contract.bundle import MANIFEST, Bundle, open_bundle
 from edge_runtime.contract.errors import SettingsError
 from host_tools.ship.archives import Archive
-from host_tools.ship.ask import ask
 from host_tools.ship.device import Device, connect
 from host_tools.ship.options import ShipOptions
 
 NAMESPACE = "vitaledge"
 SIGNATURE = f"{MANIFEST}.sig"
 SYSTEM_SIGNERS = "/etc/vitaledge/allowed_signers"
-SCRIPT = "device_trust.py"
 RUNTIME_HEAD = "vitaledge runtime 1"
 # `[principals] [options] type key [comment]`: a public key, or a line as ssh-keygen reads allowed signers.
 SIGNER = re.compile(r"^(?:\S+ +(?:\S+ +)?)?((?:ssh|ecdsa|sk)-[\w@.-]+ +[A-Za-z0-9+/=]+)(?: .*)?$")
@@ -136,9 +134,7 @@ def authenticate(device: Device, release: str, manifest: bytes, signed: Signatur
 
     Empty: it has none. Raises ShipError if it refuses: not signed, not by them, tampered with, older.
     """
-    answer = ask(
-        device,
-        SCRIPT,
+    answer = device.verb(
         "authenticate",
         root=device.root,
         system=SYSTEM_SIGNERS,
@@ -152,7 +148,7 @@ def authenticate(device: Device, release: str, manifest: bytes, signed: Signatur
 
 def require_authentic(device: Device, release: str) -> None:
     """Raises ShipError if the device has signers and the release there is not what they signed."""
-    ask(device, SCRIPT, "authentic", root=device.root, system=SYSTEM_SIGNERS, release=release)
+    device.verb("authentic", root=device.root, system=SYSTEM_SIGNERS, release=release)
 
 
 def trust(
@@ -161,7 +157,7 @@ def trust(
     """Set who may sign what a device takes; None only asks, no files lift the rule."""
     text = None if signers is None else "".join(allowed_signers(path) for path in signers)
     with connect(target, options) as device, device.locked():
-        answer = ask(device, SCRIPT, "trust", root=device.root, system=SYSTEM_SIGNERS, text=text, everywhere=everywhere)
+        answer = device.verb("trust", root=device.root, system=SYSTEM_SIGNERS, text=text, everywhere=everywhere)
     return Trust(
         file=str(answer["file"]),
         signers=tuple(answer["signers"]),  # type: ignore[arg-type]
