@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from host_tools.study.markdown import to_markdown
 from host_tools.study.plan import Study, load_study
 from host_tools.study.result import ClaimResult, Estimate, StudyResult, from_json, to_json
 from host_tools.study.run import Place, run_study
+from tests.toy_task import Waves
 
 TASK = f"{Path(__file__).parents[1] / 'toy_task.py'}:Waves"
 TEXT = f"""
@@ -208,8 +210,6 @@ def test_pages_hold_every_row_claim_and_refusal(result: StudyResult) -> None:
 def test_a_claim_about_a_figure_that_is_not_there_is_refused(study: Study, result: StudyResult) -> None:
     claim = study.claim[0]
     other = Study(**{**vars(study), "claim": (type(claim)(**{**vars(claim), "figure": "beauty"}),)})
-    from tests.toy_task import Waves
-
     with pytest.raises(SettingsError, match="no figure 'beauty'; there are accuracy"):
         list(judge_claims(other, Waves(), result.rows, Waves().folds(None), {}))
 
@@ -218,6 +218,34 @@ def test_one_to_one_runs_each_fold_once(study: Study, tmp_path: Path) -> None:
     few = Study(**{**vars(study), "row": study.row[:2], "claim": (), "pairing": "one-to-one"})
     found = run_study(few, Place(root=None, out=tmp_path), jobs=1, command="test", tick=lambda d, n, t: None)
     assert [(c.fold, c.seed) for c in found.rows[1].cells] == [("0", 0), ("1", 1)]
+
+
+def test_students_of_other_seeds_teach_and_untaught_rows_do_not_depend_on_them(study: Study, tmp_path: Path) -> None:
+    assert study.teacher is not None
+    alone = Study(**{**vars(study), "seeds": (0,), "row": study.row[1:2], "claim": (), "teacher": None})
+    born_again = replace(study.teacher, network="student", seeds=(5, 6))
+    taught = Study(**{**vars(study), "seeds": (0,), "row": study.row[:2], "claim": (), "teacher": born_again})
+    place = Place(root=None, out=tmp_path)
+    before = run_study(alone, place, jobs=1, command="test", tick=lambda d, n, t: None)
+    after = run_study(taught, place, jobs=1, command="test", tick=lambda d, n, t: None)
+    teachers, student = after.rows
+    assert teachers.parameters == 2 * student.parameters
+    assert [c.key for c in student.cells] == [c.key for c in before.rows[0].cells]
+
+
+def test_bytes_are_compared_as_files_and_as_they_are_sent(study: Study, result: StudyResult) -> None:
+    made = {
+        figure: type(study.claim[0])(title=figure, row="student", against="teacher", figure=figure)
+        for figure in ("percent smaller", "percent smaller, sent")
+    }
+    claims = Study(**{**vars(study), "claim": tuple(made.values())})
+    teacher, student = result.rows[:2]
+    found = [c.found.value for c in judge_claims(claims, Waves(), result.rows, Waves().folds(None), {})]
+    assert found == [
+        pytest.approx(100 - 100 * student.file_bytes / teacher.file_bytes),
+        pytest.approx(100 - 100 * student.compressed_bytes / teacher.compressed_bytes),
+    ]
+    assert found[0] != found[1]
 
 
 def test_an_unknown_fold_is_refused_before_training(study: Study, tmp_path: Path) -> None:
