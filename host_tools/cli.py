@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+from host_tools.fleet.commands import add_fleet_command
 from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
 from host_tools.ship.trust_commands import add_deploy_options, add_trust_commands
 
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _target_options(rollback)
     rollback.add_argument("--to", help="a release's name, as `vitaledge status` shows it (default: the one before)")
+    add_fleet_command(partial(_command, commands), _connection_options, _wheels_option, _ship_options)
     status = _command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
     _target_options(status)
 
@@ -260,6 +262,10 @@ def _target_options(command: argparse.ArgumentParser, *, default: bool = False) 
         command.add_argument("--target", help=f"{text} (default: local:, in the run folder)")
     else:
         command.add_argument("target", help=text)
+    _connection_options(command)
+
+
+def _connection_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--known-hosts", type=Path, help="trusted host keys (default: ~/.ssh/known_hosts)")
     command.add_argument("--key", type=Path, help="private key (default: agent and ~/.ssh/config)")
     command.add_argument(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import hashlib
 import json
 import os
@@ -97,6 +98,18 @@ def hashes(paths: list[str]) -> object:
 def expand(path: str) -> object:
     """A path that may start with `~`, as an absolute one."""
     return {"path": os.path.abspath(os.path.expanduser(path))}
+
+
+def names(root: str, patterns: list[str]) -> object:
+    """Files below the root that match; a link that leads out of it is no file of it."""
+    root = os.path.realpath(root)
+    found = set()
+    for pattern in patterns:
+        for path in glob.glob(os.path.join(glob.escape(root), pattern), recursive=True):
+            real = os.path.realpath(path)
+            if real.startswith(root + os.sep) and os.path.isfile(real):
+                found.add(os.path.relpath(path, root))
+    return {"names": sorted(found)}
 
 
 def make_root(root: str) -> object:
@@ -315,5 +328,20 @@ def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
-    for verb in (expand, send, hashes, make_root, tidy, unpack, place, verify, point, remember, launch, forget, prune)
+    for verb in (
+        expand,
+        names,
+        send,
+        hashes,
+        make_root,
+        tidy,
+        unpack,
+        place,
+        verify,
+        point,
+        remember,
+        launch,
+        forget,
+        prune,
+    )
 }

@@ -1,0 +1,155 @@
+"""The command line of fleets: `vitaledge fleet INVENTORY.toml VERB`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from edge_runtime.contract.errors import SettingsError
+from host_tools.ship.options import ShipOptions
+from host_tools.ship.trust_commands import add_deploy_options
+
+if TYPE_CHECKING:
+    from host_tools.fleet.run import Outcome, Work
+
+AddCommand = Callable[..., argparse.ArgumentParser]
+AddOptions = Callable[[argparse.ArgumentParser], None]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+# Which part of an answer a verb's table shows.
+COLUMNS = {
+    "deploy": "release",
+    "status": "current",
+    "rollback": "release",
+    "logs": "lines",
+    "collect": "folder",
+    "exec": "output",
+}
+
+
+def add_fleet_command(
+    command: AddCommand,
+    connection_options: AddOptions,
+    wheels_option: AddOptions,
+    ship_options: Callable[[argparse.Namespace], ShipOptions],
+) -> None:
+    """Register `fleet`; `command` makes a parser, the others are the options of every verb that ships."""
+    fleet = command(
+        "fleet",
+        lambda options: _fleet(options, ship_options(options)),
+        "deploy, status, rollback, logs, collect and exec on all hosts of an inventory",
+        "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats",
+        "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats --waves 1 5 25% all --failures 1",
+        "vitaledge fleet ward.toml status --only icu 'gw1*' --json",
+        "vitaledge fleet ward.toml exec -- check {current} --timing",
+        "vitaledge fleet ward.toml collect --out figures --files 'work/report-*.json'",
+        goes_on=True,
+    )
+    fleet.add_argument("inventory", type=Path, help="TOML file of hosts, groups and variables")
+    verbs: Verbs = fleet.add_subparsers(required=True, metavar="VERB", dest="verb")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        made = _verb(verbs, name, text)
+        connection_options(made)
+        return made
+
+    deploy = verb("deploy", "ship a bundle in waves: a canary, a share, all; stops by itself")
+    deploy.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
+    deploy.add_argument(
+        "--waves", nargs="+", metavar="N", help="hosts in each wave: a number, a share, all (default: 1 10%% all)"
+    )
+    deploy.add_argument("--failures", type=int, default=0, help="hosts that may fail before it stops (default: 0)")
+    deploy.add_argument(
+        "--slower", type=float, default=1.5, help="how many times slower a block may become (default: 1.5)"
+    )
+    deploy.add_argument("--no-compare", action="store_true", help="do not measure the old release and the new one")
+    wheels_option(deploy)
+    add_deploy_options(deploy)
+    verb("status", "what each host has")
+    rollback = verb("rollback", "make the previous release current again, everywhere")
+    rollback.add_argument("--to", help="a release's name (default: the one before)")
+    logs = verb("logs", "the last lines of each service's log")
+    logs.add_argument("--lines", type=int, default=20, help="of each host (default: 20)")
+    collect = verb("collect", "bring back what each host says of itself, and files")
+    collect.add_argument("--out", type=Path, required=True, help="folder; each host gets one in it")
+    collect.add_argument("--files", nargs="+", default=[], metavar="PATTERN", help="below the root folder there")
+    collect.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of the check (default: 300)")
+    run = verb("exec", "run edge-runtime on each host; {name} is a variable, {current} the active release")
+    run.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds (default: 300)")
+    run.add_argument("arguments", nargs="+", help="of edge-runtime, after --")
+
+
+def _verb(verbs: Verbs, name: str, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    verb.add_argument("--only", nargs="+", default=[], metavar="NAME", help="hosts or groups; * and ? match")
+    verb.add_argument("--at-once", type=int, default=64, metavar="N", help="connections at a time (default: 64)")
+    verb.add_argument("--connect-timeout", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
+    verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="results as JSON")
+    return verb
+
+
+def _fleet(options: argparse.Namespace, ship: ShipOptions) -> int:
+    from host_tools.fleet import verbs
+    from host_tools.fleet.deploy import Rollout, deploy_to
+    from host_tools.fleet.inventory import chosen, load_inventory
+    from host_tools.fleet.run import run_on
+    from host_tools.fleet.table import live_table
+    from host_tools.fleet.waves import DEFAULT_WAVES, Limits
+
+    if options.at_once < 1 or options.connect_timeout <= 0:
+        raise SettingsError("--at-once and --connect-timeout: more than 0 wanted")
+    ship = replace(ship, connect_timeout_s=options.connect_timeout)
+    hosts = chosen(load_inventory(options.inventory), options.only)
+    started, stopped = time.monotonic(), ""
+    outcomes: list[Outcome]
+    with live_table(hosts) as say:
+        if options.verb == "deploy":
+            rollout = Rollout(
+                waves=tuple(options.waves or DEFAULT_WAVES),
+                limits=Limits(failures=options.failures, slower=options.slower),
+                compare=not options.no_compare,
+                at_once=options.at_once,
+            )
+            outcomes, stopped = deploy_to(options.bundle, hosts, ship, rollout, say)
+        else:
+            works: dict[str, Callable[[], Work]] = {
+                "status": lambda: verbs.status,
+                "rollback": lambda: verbs.rollback(options.to, ship),
+                "logs": lambda: verbs.logs(options.lines),
+                "collect": lambda: verbs.collect(options.out, options.files, options.timeout),
+                "exec": lambda: verbs.execute(options.arguments, options.timeout),
+            }
+            outcomes = run_on(hosts, works[options.verb](), ship, at_once=options.at_once, say=say)
+    _print(options, outcomes, stopped, time.monotonic() - started)
+    return 0 if all(one.state == "done" for one in outcomes) else 1
+
+
+def _print(options: argparse.Namespace, outcomes: Sequence[Outcome], stopped: str, seconds: float) -> None:
+    from rich.console import Console
+
+    from host_tools.fleet.table import result_table
+
+    if options.json:
+        result = {
+            "schema": 1,
+            "verb": options.verb,
+            "stopped": stopped or None,
+            "seconds": round(seconds, 3),
+            "hosts": [asdict(one) for one in outcomes],
+        }
+        sys.stdout.write(json.dumps(result) + "\n")
+        return
+    if options.verb in ("logs", "exec"):
+        for one in outcomes:
+            lines = one.answer.get("lines", str(one.answer.get("output", "")).splitlines())
+            for line in lines if isinstance(lines, list) and not one.message else [one.message]:
+                sys.stdout.write(f"{one.host}: {line}\n")
+    else:
+        Console().print(result_table(outcomes, COLUMNS[options.verb]))
+    if stopped:
+        sys.stderr.write(f"vitaledge: stopped: {stopped}\n")

@@ -1,0 +1,152 @@
+"""A release to many hosts in waves: a canary first, and an end by itself where hosts fail or become worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from edge_runtime.contract.bundle import Bundle, open_bundle
+from host_tools.fleet.inventory import Host
+from host_tools.fleet.run import AT_ONCE, Outcome, RegressedError, Say, Work, run_on
+from host_tools.fleet.waves import (
+    DEFAULT_WAVES,
+    Figures,
+    Limits,
+    State,
+    cut_in_waves,
+    is_proved,
+    regression,
+    stop_reason,
+)
+from host_tools.ship.deploy import deploy_on, rollback_on
+from host_tools.ship.device import Device
+from host_tools.ship.errors import ShipError
+from host_tools.ship.options import ShipOptions
+
+# A check is timed this often, the old release and the new one in turn; the quickest counts.
+ROUNDS = 2
+CHECK_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """How a release is brought to a fleet.
+
+    waves     how many hosts come one after the other: a number, a share like 10%, all
+    compare   measure the old release and the new one on each host
+    """
+
+    waves: tuple[str, ...] = DEFAULT_WAVES
+    limits: Limits = field(default_factory=Limits)
+    compare: bool = True
+    at_once: int = AT_ONCE
+
+
+def deploy_to(
+    bundle_dir: Path,
+    hosts: Sequence[Host],
+    options: ShipOptions,
+    rollout: Rollout,
+    say: Say = lambda host, text, state: None,
+) -> tuple[list[Outcome], str]:
+    """The outcome of every host, and why the waves were stopped, or nothing.
+
+    A wave whose hosts are all away has proved nothing: as many of the next ones take their place.
+    Raises BundleError for a damaged bundle and SettingsError for waves that cannot be read.
+    """
+    bundle = open_bundle(bundle_dir)
+    waves = cut_in_waves(hosts, rollout.waves)
+    outcomes: list[Outcome] = []
+    stopped = ""
+    for number, wave in enumerate(waves):
+        rest = list(wave)
+        while rest and not stopped:
+            earlier: list[State] = [outcome.state for outcome in outcomes]
+            found = run_on(
+                rest,
+                _deploying(bundle, options, rollout),
+                options,
+                at_once=rollout.at_once,
+                say=say,
+                may_begin=_gate(earlier, rollout.limits),
+                wave=number,
+            )
+            outcomes += found
+            stopped = stop_reason([outcome.state for outcome in outcomes], rollout.limits)
+            rest = []
+            if not stopped and not is_proved([outcome.state for outcome in found]):
+                rest = _take(waves[number + 1 :], len(wave))
+        if stopped:
+            break
+    begun = {outcome.host for outcome in outcomes}
+    left = [
+        Outcome(host=host.name, target=host.target, state="left", message=f"stopped: {stopped}", wave=number)
+        for number, wave in enumerate(waves)
+        for host in wave
+        if host.name not in begun
+    ]
+    return outcomes + left, stopped
+
+
+def _gate(earlier: Sequence[State], limits: Limits) -> Callable[[Sequence[State]], bool]:
+    return lambda states: not stop_reason([*earlier, *states], limits)
+
+
+def _take(waves: Sequence[list[Host]], n: int) -> list[Host]:
+    """Move hosts out of later waves."""
+    taken: list[Host] = []
+    for wave in waves:
+        while wave and len(taken) < n:
+            taken.append(wave.pop(0))
+    return taken
+
+
+def _deploying(bundle: Bundle, options: ShipOptions, rollout: Rollout) -> Work:
+    def work(host: Host, device: Device, say: Callable[[str], None]) -> dict[str, object]:
+        done = deploy_on(device, bundle, options, lambda text, _done, _total: say(text))
+        answer = asdict(done)
+        if done.steps and done.previous and done.previous != done.release and rollout.compare:
+            say("comparing with the release before")
+            before, after = compared(device, done.previous, done.release)
+            answer |= {"before": asdict(before), "after": asdict(after)}
+            if worse := regression(before, after, rollout.limits):
+                _go_back(device, done.release, worse, options)
+        return answer
+
+    return work
+
+
+def _go_back(device: Device, release: str, worse: str, options: ShipOptions) -> None:
+    try:
+        back = rollback_on(device, None, options)
+    except ShipError as error:
+        raise ShipError(f"{device.name}: {release}: {worse}; it could not be rolled back: {error}") from error
+    raise RegressedError(f"{device.name}: {release}: {worse}; {back.release} is active there again")
+
+
+def compared(device: Device, before: str, after: str) -> tuple[Figures, Figures]:
+    """What the checks of two releases of a device say, taken in turn."""
+    found: dict[str, list[Figures]] = {before: [], after: []}
+    for _ in range(ROUNDS):
+        for release in (before, after):
+            found[release].append(_figures(device, release))
+    return _best(found[before]), _best(found[after])
+
+
+def _figures(device: Device, release: str) -> Figures:
+    argv = ["check", device.path(f"releases/{release}"), "--timing", "--json"]
+    done = device.edge_runtime(argv, release=release, timeout_s=CHECK_S)
+    try:
+        said = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        # A runtime from before checks could be timed: nothing is known of it.
+        return Figures()
+    known = {name: said[name] for name in Figures.__dataclass_fields__ if isinstance(said.get(name), int | float)}
+    return Figures(**known) if done.rc == 0 else Figures()
+
+
+def _best(rounds: Sequence[Figures]) -> Figures:
+    """The quickest of some rounds; what they answered is the same in all."""
+    return min(rounds, key=lambda one: one.block_p50_ns or float("inf"))
