@@ -13,8 +13,9 @@ from rich.table import Table
 
 from host_tools.fleet.inventory import Host
 from host_tools.fleet.run import Outcome, Say
+from host_tools.fleet.waves import State
 
-COLOURS = {"done": "green", "away": "yellow", "failed": "red", "regressed": "red", "left": "dim"}
+COLOURS: dict[State, str] = {"done": "green", "away": "yellow", "failed": "red", "regressed": "red", "left": "dim"}
 # Of a large fleet those are shown that something happens with, and those with trouble.
 MOST_ROWS = 30
 
@@ -25,55 +26,64 @@ class _Rows:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self._lock = threading.Lock()
         self._texts = {host.name: "" for host in hosts}
+        self._states: dict[str, State] = {}
         self._began: dict[str, float] = {}
         self._took: dict[str, float] = {}
 
-    def say(self, host: str, text: str) -> None:
+    def say(self, host: str, text: str, state: State | None) -> None:
         """One host is at something else now."""
         with self._lock:
             self._texts[host] = text
             self._began.setdefault(host, time.monotonic())
-            if _state(text):
+            if state is not None:
+                self._states[host] = state
                 self._took[host] = time.monotonic() - self._began[host]
 
     def __rich__(self) -> Table:
         """The table as it is now."""
         with self._lock:
-            texts, took = dict(self._texts), dict(self._took)
-        counts = [f"{sum(_state(t) == state for t in texts.values())} {state}" for state in COLOURS]
-        waiting = sum(not t for t in texts.values())
-        table = Table(title=f"{len(texts)} hosts: {', '.join(counts)}, {waiting} waiting", title_justify="left")
-        for column in ("host", "state", "s"):
-            table.add_column(column, overflow="fold" if column == "state" else "ellipsis")
-        for host in sorted(texts, key=lambda name: _rank(texts[name]))[:MOST_ROWS]:
-            state = _state(texts[host])
+            texts, states, took = dict(self._texts), dict(self._states), dict(self._took)
+            n_waiting = len(texts) - len(self._began)
+        counts = [f"{n} {state}" for state in COLOURS if (n := list(states.values()).count(state))]
+        title = ", ".join([f"{len(texts)} hosts", *counts, f"{n_waiting} waiting"])
+        table = Table(title=title, title_justify="left")
+        table.add_column("host")
+        table.add_column("state", overflow="fold")
+        table.add_column("s")
+        for host in sorted(texts, key=lambda name: _rank(states.get(name), texts[name]))[:MOST_ROWS]:
+            state = states.get(host)
+            text = ": ".join(part for part in (state, texts[host]) if part)
             seconds = f"{took[host]:.1f}" if host in took else ""
-            table.add_row(host, texts[host], seconds, style=COLOURS.get(state, ""))
+            table.add_row(host, text, seconds, style=COLOURS[state] if state else "")
         return table
 
 
-def _state(text: str) -> str:
-    word = text.split(":")[0]
-    return word if word in COLOURS else ""
-
-
-def _rank(text: str) -> int:
+def _rank(state: State | None, text: str) -> int:
     """Trouble first, then what is going on, then what is done, then what waits."""
-    state = _state(text)
-    return 0 if state in ("failed", "regressed", "away") else 1 if text and not state else 2 if state == "done" else 3
+    if state is None:
+        return 1 if text else 3
+    return 2 if state in ("done", "left") else 0
+
+
+def _lines(console: Console) -> Say:
+    """One line for each host, once it is known what became of it."""
+
+    def say(host: str, text: str, state: State | None) -> None:
+        if state is not None:
+            console.print(": ".join(part for part in (host, state, text) if part), soft_wrap=True, markup=False)
+
+    return say
 
 
 @contextlib.contextmanager
 def live_table(hosts: Sequence[Host]) -> Iterator[Say]:
-    """Follow hosts on standard error; gives what is to be called with (host, what is being done)."""
+    """Follow hosts on standard error; gives what is to be told (host, what is being done, state)."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield (
-            lambda host, text: console.print(f"{host}: {text}", soft_wrap=True, markup=False) if _state(text) else None
-        )
+        yield _lines(console)
         return
     rows = _Rows(hosts)
-    with Live(rows, console=console, refresh_per_second=5):
+    with Live(get_renderable=rows.__rich__, console=console, refresh_per_second=5):
         yield rows.say
 
 
@@ -83,8 +93,6 @@ def result_table(outcomes: Sequence[Outcome], column: str) -> Table:
     for name in ("host", "wave", "state", column, "s"):
         table.add_column(name, overflow="fold")
     for one in outcomes:
-        text = one.message or str(one.answer.get(column, ""))
-        table.add_row(
-            one.host, str(one.wave + 1), one.state, text, f"{one.seconds:.1f}", style=COLOURS.get(one.state, "")
-        )
+        text = one.message or str(one.answer.get(column) or "none")
+        table.add_row(one.host, str(one.wave + 1), one.state, text, f"{one.seconds:.1f}", style=COLOURS[one.state])
     return table
