@@ -9,7 +9,7 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph, State
-from edge_runtime.contract.signal import Block, Frames
+from edge_runtime.contract.signal import Block, Float32Array, Frames
 
 STREAMS = "streams"  # name of the dimension that a graph leaves free, for the number of streams
 
@@ -29,6 +29,14 @@ class Stepper(Protocol):
 
     def reset(self) -> None:
         """Put the state back to its initial values."""
+
+
+@runtime_checkable
+class Widening(Protocol):
+    """A stepper whose graph takes several hops in a call."""
+
+    def wide(self, n_hops: int) -> Stepper | None:
+        """The same weights and state, `n_hops` hops a step; None if this graph cannot."""
 
 
 class Engine(Protocol):
@@ -87,8 +95,15 @@ def state_tail(array: np.ndarray, state: State) -> np.ndarray:
     return array
 
 
+WIDE_HOPS = 25
+
+
 class StreamingTrunk:
-    """Stage: conditioned blocks in, scores per frame out; one graph call every `hop` samples."""
+    """Stage: conditioned blocks in, scores per frame out; one graph call every `hop` samples.
+
+    Where a block brings WIDE_HOPS or more, as a replay's do, they go through in one call if the graph takes that; how
+    the input is cut still changes nothing.
+    """
 
     def __init__(self, stepper: Stepper, graph: Graph, hop_samples: int, stride: int) -> None:
         self._stepper, self._hop, self._stride = stepper, hop_samples, stride
@@ -103,6 +118,9 @@ class StreamingTrunk:
             raise EngineError(
                 f"graph '{graph.name}' takes {self._input.size} samples a step; manifest says {hop_samples}"
             )
+        self._input_name, self._scores_name = graph.inputs[0].name, graph.outputs[0].name
+        self._can_widen = isinstance(stepper, Widening)
+        self._wide: Stepper | None = None  # made when it is first of use
         self.reset()
 
     def reset(self) -> None:
@@ -120,6 +138,13 @@ class StreamingTrunk:
         x = block.samples[:, 0]
         position = 0
         while position < len(x):
+            if self._filled == 0 and len(x) - position >= WIDE_HOPS * self._hop and self._can_widen:
+                stop = position + WIDE_HOPS * self._hop
+                scores = self._step_wide(x[position:stop])
+                if scores is not None:
+                    out.append(Frames(start=block.start + position, scores=scores, t_ns=block.t_ns))
+                    position = stop
+                    continue
             take = min(self._hop - self._filled, len(x) - position)
             self._input[self._filled : self._filled + take] = x[position : position + take]
             self._filled += take
@@ -130,3 +155,14 @@ class StreamingTrunk:
                 first = block.start + position - self._hop
                 out.append(Frames(start=first, scores=self._scores.copy(), t_ns=block.t_ns))
         return out
+
+    def _step_wide(self, x: Float32Array) -> Float32Array | None:
+        """Scores of WIDE_HOPS hops; None if the graph takes one only."""
+        if self._wide is None:
+            self._wide = self._stepper.wide(WIDE_HOPS) if isinstance(self._stepper, Widening) else None
+            self._can_widen = self._wide is not None
+        if self._wide is None:
+            return None
+        self._wide.inputs[self._input_name].reshape(-1)[:] = x
+        self._wide.step()
+        return self._wide.outputs[self._scores_name].reshape(-1, self._scores.shape[-1]).copy()

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph
-from edge_runtime.engine.engine import STREAMS, check_tensors, state_tail
+from edge_runtime.engine.engine import STREAMS
 from edge_runtime.engine.onnx_batch import OnnxBatch
+from edge_runtime.engine.onnx_cache import ModelCache
+from edge_runtime.engine.onnx_stepper import OnnxStepper
 
-FRAMES = "frames"  # name of the dimension that a graph leaves free, for the length in time
+log = logging.getLogger(__name__)
+
+CPU = "CPUExecutionProvider"
+PROVIDERS = {
+    "cpu": CPU,
+    "xnnpack": "XnnpackExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU; one thread unless asked, no spinning (it would burn the gateway's cores)."""
+    """ONNX Runtime; on the CPU unless asked, one thread unless asked, no spinning (it would burn the gateway's cores).
+
+    provider        what runs the graphs, in ONNX Runtime's words; after a fall-back, what it fell back to
+    allow_fallback  the CPU may run what `provider` cannot; else that is an EngineError
+    cache           where graphs are kept as this device optimized them, or None
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(
+        self, threads: int = 1, provider: str = "cpu", *, allow_fallback: bool = False, cache: ModelCache | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -30,8 +48,8 @@ class OnnxEngine:
             ) from error
         self._ort: Any = onnxruntime
         self.version = str(onnxruntime.__version__)
-        self.provider = "CPUExecutionProvider"
-        self.threads = threads
+        self.threads, self._allow_fallback, self._cache = threads, allow_fallback, cache
+        self.provider = self._available(provider)
 
     def load(self, bundle: Bundle, graph: Graph) -> OnnxStepper:
         """Load one graph of a bundle with its state bound; raises EngineError if it is refused."""
@@ -43,70 +61,55 @@ class OnnxEngine:
             self._ort, self._open(bundle, graph, n_streams), graph, n_streams, str(bundle.file(graph.file))
         )
 
-    def _open(self, bundle: Bundle, graph: Graph, n_streams: int, n_hops: int = 1) -> Any:
+    def _available(self, name: str) -> str:
+        if name not in PROVIDERS:
+            raise EngineError(f"provider is {name!r}; one of {', '.join(PROVIDERS)} wanted")
+        wanted = PROVIDERS[name]
+        if wanted == CPU or wanted in self._ort.get_available_providers():
+            return wanted
+        text = f"onnxruntime {self.version} was built without {wanted}"
+        if not self._allow_fallback:
+            raise EngineError(f"{text}; use --provider cpu, or --allow-fallback")
+        log.warning("%s; graphs run on the CPU", text)
+        return CPU
+
+    def _options(self, n_streams: int) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A step needs a few kilobytes for itself: the system's allocator is quicker than an arena, and keeps less.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_free_dimension_override_by_name(STREAMS, n_streams)
-        options.add_free_dimension_override_by_name(FRAMES, n_hops * _frames(graph))
+        if self.provider != CPU and not self._allow_fallback:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        return options
+
+    def _open(self, bundle: Bundle, graph: Graph, n_streams: int) -> Any:
+        """A session, checked for what it runs on."""
         path = bundle.file(graph.file)
-        try:
-            session = self._ort.InferenceSession(str(path), options, providers=[self.provider])
-        except Exception as error:
-            raise EngineError(f"{path}: onnxruntime {self.version} refuses it ({error})") from error
+        if self._cache is not None and self.provider == CPU:
+            key = (bundle.manifest.files.get(graph.file, ""), self.version, self.threads, n_streams)
+            session = self._cache.open(key, path, partial(self._session, n_streams))
+        else:
+            session = self._session(n_streams, path)
         used = session.get_providers()
-        if used != [self.provider]:
-            raise EngineError(f"{path}: runs on {used}; {self.provider} wanted")
+        if self.provider not in used[:1] or (len(used) > 1 and self.provider == CPU):
+            if not self._allow_fallback:
+                raise EngineError(f"{path}: runs on {used}; {self.provider} wanted")
+            log.warning("%s: runs on %s; %s wanted", path, used, self.provider)
+            self.provider = str(used[0])
         return session
 
-
-class OnnxStepper:
-    """A session whose inputs, outputs and state live in bound buffers.
-
-    Two bindings share the plain inputs and outputs and swap the state buffers: what one step writes, the next
-    one reads in place, and nothing is allocated or copied in between.
-    """
-
-    def __init__(self, ort: Any, session: Any, graph: Graph, where: str) -> None:
-        inputs = {i.name: tuple(i.shape) for i in session.get_inputs()}
-        outputs = {o.name: tuple(o.shape) for o in session.get_outputs()}
-        check_tensors(inputs, outputs, graph, where)
-        self._session = session
-        self._states = graph.states
-        self.inputs = {t.name: np.zeros(t.shape, t.dtype) for t in graph.inputs}
-        self.outputs = {t.name: np.zeros(t.shape, t.dtype) for t in graph.outputs}
-        written = [{s.output: np.zeros(s.output_shape, s.dtype) for s in graph.states} for _ in range(2)]
-        self._read = [{s.input: state_tail(w[s.output], s) for s in graph.states} for w in written]
-        self._values: list[Any] = []  # keeps the bound memory alive
-        self._bindings = []
-        for source, sink in ((0, 1), (1, 0)):
-            binding = session.io_binding()
-            for name, array in {**self.inputs, **self._read[source]}.items():
-                binding.bind_ortvalue_input(name, self._own(ort, array))
-            for name, array in {**self.outputs, **written[sink]}.items():
-                binding.bind_ortvalue_output(name, self._own(ort, array))
-            self._bindings.append(binding)
-        self.reset()
-
-    def _own(self, ort: Any, array: np.ndarray) -> Any:
-        """An OrtValue over the array's own memory."""
-        self._values.append(ort.OrtValue.ortvalue_from_numpy(array))
-        return self._values[-1]
-
-    def step(self) -> None:
-        """Run the graph once and hand its state on."""
-        self._session.run_with_iobinding(self._bindings[self._turn])
-        self._turn ^= 1
-
-    def reset(self) -> None:
-        """Put the state back to its initial values."""
-        self._turn = 0
-        for state in self._states:
-            self._read[0][state.input][...] = state.initial
-
-
-def _frames(graph: Graph) -> int:
-    """Rows of the first input, where it has rows: the second last axis."""
-    return graph.inputs[0].shape[-2] if graph.inputs and len(graph.inputs[0].shape) > 1 else 1
+    def _session(self, n_streams: int, path: Path, target: Path | None = None, *, is_optimized: bool = False) -> Any:
+        """A session over a file; `target` keeps the graph as it was optimized."""
+        options = self._options(n_streams)
+        if target is not None:
+            options.optimized_model_filepath = str(target)
+        if is_optimized:
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return self._ort.InferenceSession(str(path), options, providers=[self.provider])
+        except Exception as error:
+            raise EngineError(f"{path}: onnxruntime {self.version} refuses it ({error})") from error

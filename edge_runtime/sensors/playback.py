@@ -10,7 +10,7 @@ from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, Float32Array, StreamSpec
 
 PACED_BLOCK_S = 0.1
-FAST_BLOCK_S = 1.0
+FAST_BLOCK_S = 60.0  # many hops at once, which is cheaper for all stages
 
 
 @dataclass(frozen=True, kw_only=True)
