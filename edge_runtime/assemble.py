@@ -18,6 +18,8 @@ from edge_runtime.pipeline import Pipeline
 from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
+from edge_runtime.vitals.recent import RecentSignal
+from edge_runtime.vitals.support import BeatSupport
 from edge_runtime.vitals.windows import WindowReader
 
 TRUNK, HEAD = "trunk", "head"
@@ -62,7 +64,15 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
     score = StreamingTrunk(engine.load(bundle, trunk), trunk, m.hop_samples, m.timing.stride)
     head = HeadCaller(engine.load(bundle, m.graph(HEAD)), m.graph(HEAD))
     picker = BeatPicker(m.timing, m.detection_threshold, head.classify, head.reset)
-    read = EcgReader(picker, SignalQuality(m.conditioning.rate_hz), m.classes, condition.source_position, spec.rate_hz)
+    read = EcgReader(
+        picker,
+        SignalQuality(m.conditioning.rate_hz),
+        BeatSupport(m.conditioning.rate_hz, 1.0 - condition.alpha),
+        RecentSignal(m.conditioning.rate_hz),
+        m.classes,
+        condition.source_position,
+        spec.rate_hz,
+    )
     return Pipeline(
         condition,
         score,

@@ -14,6 +14,7 @@ from edge_runtime.contract.signal import Float32Array, Reading
 from edge_runtime.slots import Model, has_same_head, refuse_other_contract
 from edge_runtime.vitals.many_beats import Due, ManyBeats
 from edge_runtime.vitals.many_quality import ManyQualities
+from edge_runtime.vitals.support import BeatSupport
 
 # Streams of one sampling rate whose next hop is whole.
 DueHops: TypeAlias = "tuple[HopConditioner, Rows]"
@@ -34,6 +35,9 @@ class ManyStreams:
         self._lane_of: list[HopConditioner | None] = [None] * n_slots
         self._beats = ManyBeats(m.timing, m.detection_threshold, n_slots)
         self._quality = ManyQualities(m.conditioning.rate_hz, m.hop_samples, n_slots)
+        # What a reader of one stream asks of its signal, this asks of the history: a second and a half before a beat's
+        # decision. A history that is shorter doubts nothing.
+        self._support: list[BeatSupport | None] = [None] * n_slots
         self._history = np.zeros((n_slots, -(-m.receptive_field_samples // self._hop), self._hop), np.float32)
         self._n_hops = np.zeros(n_slots, np.int64)  # since the segment began
         self.t_ns = np.zeros(n_slots, np.int64)  # time of arrival of the newest sample
@@ -45,13 +49,15 @@ class ManyStreams:
             self._lanes[rate_hz] = HopConditioner(m.conditioning, rate_hz, self._hop, self._n_slots)
         self._lane_of[slot] = self._lanes[rate_hz]
         self._beats.begin(slot)
+        grid = self._lanes[rate_hz].grid
+        self._support[slot] = BeatSupport(self.model.manifest.conditioning.rate_hz, 1.0 - grid.alpha)
         self.model.head.reset(slot)
 
     def leave(self, slot: int) -> None:
         """The slot is free."""
         self.lane(slot).end(slot)
         self._beats.end(slot)
-        self._lane_of[slot] = None
+        self._lane_of[slot] = self._support[slot] = None
 
     def lane(self, slot: int) -> HopConditioner:
         """The conditioning that the slot shares with others of its rate."""
@@ -134,15 +140,32 @@ class ManyStreams:
     def _reading(self, beat: Due, label: int, probabilities: list[float]) -> tuple[int, Reading]:
         grid = self.lane(beat.slot).grid
         sample = max(0, grid.source_position(beat.position))
+        is_known = self._is_supported(beat)
         return beat.slot, Reading(
             name="beat",
             sample=sample,
             t_s=sample / grid.source_rate_hz,
-            value=self.model.manifest.classes[label],
-            confidence=probabilities[label],
-            quality=self._quality.share(beat.slot, beat.seen),
+            value=self.model.manifest.classes[label] if is_known else None,
+            confidence=probabilities[label] if is_known else None,
+            quality=self._quality.share(beat.slot, beat.seen) if is_known else 0.0,
             t_ns=int(self.t_ns[beat.slot]),
         )
+
+    def _is_supported(self, beat: Due) -> bool:
+        support, end = self._support[beat.slot], int(self.lane(beat.slot).next_out(rows_of(np.array([beat.slot])))[0])
+        if support is None:
+            raise ValueError(f"slot {beat.slot} has no stream")
+
+        def between(begin: int, stop: int) -> Float32Array | None:
+            n, kept = int(self._n_hops[beat.slot]), self._history.shape[1]
+            first = end - min(n, kept) * self._hop
+            if begin < first or stop > end:
+                return None
+            past: Float32Array = self._history[beat.slot, np.arange(max(0, n - kept), n) % kept].reshape(-1)
+            return past[begin - first : stop - first]
+
+        holds = support.holds(beat.position, beat.seen, between)
+        return holds and not self._quality.is_broken(beat.slot, round(beat.position))
 
 
 def _rounds(due: list[Due]) -> list[list[Due]]:

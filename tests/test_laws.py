@@ -25,6 +25,8 @@ from edge_runtime.sensors.synthetic import simulate
 from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
+from edge_runtime.vitals.recent import RecentSignal
+from edge_runtime.vitals.support import BeatSupport
 from edge_runtime.vitals.windows import WindowReader
 
 TIMING, CONDITIONING = tiny_models.TIMING, tiny_models.CONDITIONING
@@ -67,6 +69,8 @@ class Reader:
         self._stage = EcgReader(
             BeatPicker(TIMING, 0.5, head.classify, head.forget),
             SignalQuality(CONDITIONING.rate_hz),
+            BeatSupport(CONDITIONING.rate_hz, 0.975),
+            RecentSignal(CONDITIONING.rate_hz),
             ("N", "S", "V", "F"),
             lambda position: round(2 * position),
             250.0,

@@ -61,6 +61,13 @@ class ManyQualities:
         before = max(0, n - self._pieces)
         return int(counts[n % self._kept] - counts[before % self._kept]) / self._pieces
 
+    def is_broken(self, slot: int, at: int) -> bool:
+        """Whether sample `at`, of the last seconds, lies in a piece that is flat or out of range."""
+        i = (at - int(self._start[slot])) // self._piece
+        counts = self._usable[slot]
+        is_judged = self._settling <= i < int(self._seen[slot])
+        return is_judged and int(counts[(i + 1) % self._kept]) == int(counts[i % self._kept])
+
     def _count(self, slots: Slots, low: Float32Array, high: Float32Array) -> None:
         seen = self._seen[slots]
         moves = high.astype(np.float64) - low >= FLAT_MV

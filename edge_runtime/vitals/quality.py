@@ -54,6 +54,12 @@ class SignalQuality:
         n = self._index(stop)
         return sum(self._usable[max(0, n - self._pieces) : max(0, n)]) / self._pieces
 
+    def is_broken(self, at: int) -> bool:
+        """Whether sample `at` lies in a piece that is flat or out of range."""
+        i = self._index(at)
+        is_settling = self._seen - len(self._usable) + i < self._settling
+        return 0 <= i < len(self._usable) and not is_settling and not self._usable[i]
+
     def forget(self, stop: int) -> None:
         """Drop what no question about `stop` or later needs."""
         del self._usable[: max(0, self._index(stop) - self._pieces)]
