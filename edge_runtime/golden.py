@@ -18,6 +18,7 @@ from edge_runtime.engine.engine import Engine
 from edge_runtime.pipeline import Pipeline
 
 MICROVOLTS_PER_MV = 1000.0
+NO_CLASS = -1  # label of a beat that its signal does not support
 SIGNALS = ("samples", "signal_uv")
 _BLOCK = 64  # samples a block: not a divisor of the hop, so the check also cuts across steps
 
@@ -67,11 +68,11 @@ def from_microvolts(signal_uv: np.ndarray) -> Float32Array:
 
 
 def as_arrays(readings: list[Reading], classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Beats as arrays: sample int64, label int8, confidence float32."""
+    """Beats as arrays: sample int64, label int8 (NO_CLASS for none), confidence float32."""
     beats = [r for r in readings if r.name == "beat"]
     return {
         "sample": np.array([r.sample for r in beats], np.int64),
-        "label": np.array([classes.index(str(r.value)) for r in beats], np.int8),
+        "label": np.array([NO_CLASS if r.value is None else classes.index(str(r.value)) for r in beats], np.int8),
         "confidence": np.array([r.confidence for r in beats], np.float32),
     }
 
