@@ -1,4 +1,4 @@
-"""The device's command line: run, replay, bench, check, info, sources, probe, simulate."""
+"""The device's command line: run, gateway, replay, bench, check, info, sources, probe, simulate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edge_runtime import __version__
+from edge_runtime import __version__, gateway_cli
 from edge_runtime.contract.errors import EdgeError, one_line
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("source", help=SOURCE)
     run.add_argument("--capture", type=Path, metavar="FILE", help="take the wearable's bytes down (replay:FILE plays)")
     run.add_argument("--wait", action="store_true", help="wait for a source that is not there yet, too")
+    gateway_cli.add_arguments(
+        _command(commands, "gateway", gateway_cli.run, "run many wearables in one process, until told to stop")
+    )
     replay = _command(
         commands,
         "replay",
@@ -189,10 +192,10 @@ def _count(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from contextlib import closing
 
-    from edge_runtime.sensors.capture import CaptureWriter
-
     if options.capture is None:
         return _stream(options, realtime=True)
+    from edge_runtime.sensors.capture import CaptureWriter
+
     with closing(CaptureWriter(options.capture)) as recorder:
         return _stream(options, realtime=True, recorder=recorder)
 

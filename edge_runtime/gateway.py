@@ -105,12 +105,12 @@ class Gateway:
         """A new stream; raises SettingsError if it does not suit the bundle, or there is no room."""
         m = self.model.manifest
         if name in self.streams:
-            raise SettingsError(f"stream {name}: a stream of this name is there already; another name wanted")
+            raise SettingsError(f"{name}: a stream of this name is there already; another name wanted")
         if not self._free:
-            raise SettingsError(f"stream {name}: {len(self._at)} streams are there; no more is allowed")
+            raise SettingsError(f"{name}: {len(self._at)} streams are there; no more is allowed")
         if spec.unit != m.unit or len(spec.channels) != 1:
             raise SettingsError(
-                f"stream {name}: {len(spec.channels)} channels in {spec.unit}; the bundle {m.name} wants 1 in {m.unit}"
+                f"{name}: {len(spec.channels)} channels in {spec.unit}; the bundle {m.name} wants 1 in {m.unit}"
             )
         self._many.enter(self._free[-1], spec.rate_hz)
         slot = self._free.pop()
@@ -323,7 +323,7 @@ class Gateway:
 
     def _break(self, s: Stream, reason: str) -> None:
         """The stream cannot go on; the others can."""
-        for item in s.inbox.empty(SourceError(f"stream {s.name}: {reason}")):
+        for item in s.inbox.empty(SourceError(reason)):
             n = item.n if isinstance(item, Lost) else len(item.samples) if isinstance(item, Block) else 0
             s.ledger.received += n
             s.ledger.dropped += n

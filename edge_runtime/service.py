@@ -64,14 +64,14 @@ def run_service(
     the first opening raises. Raises SourceError also when a source comes back with another rate or channel.
     `notify` hears STATUS=serving after the first reading.
     """
-    heart = _Heart(clock, notify)
+    heart = Heart(clock, notify)
     started_ns = clock()
-    source = _awaited(open_source, stop, clock, sleep, heart) if waits else open_source()
+    source = awaited(open_source, stop, clock, sleep, heart) if waits else open_source()
     if source is None:
         ledger = Ledger()
         sink.write(ledger)
         return ledger
-    with contextlib.closing(_Link(source, open_source, stop, clock, sleep, heart)) as link:
+    with contextlib.closing(Link(source, open_source, stop, clock, sleep, heart)) as link:
         pipeline = make_pipeline(source.spec)
         sink.begin(source.spec)
         notify("READY=1")
@@ -93,12 +93,12 @@ def run_service(
     return pipeline.ledger
 
 
-def _awaited(
+def awaited(
     open_source: Callable[[], Source],
     stop: Stop,
     clock: Callable[[], int],
     sleep: Callable[[float], None],
-    heart: _Heart,
+    heart: Heart,
 ) -> Source | None:
     """A source that may not be there yet; None if `stop` was set meanwhile."""
     wait_s = FIRST_WAIT_S
@@ -167,7 +167,7 @@ def systemd_notifier(environment: Mapping[str, str] = os.environ) -> Callable[[s
     return notify
 
 
-class _Heart:
+class Heart:
     """Pings systemd's watchdog now and then, from the one loop: a loop that hangs stops pinging."""
 
     def __init__(self, clock: Callable[[], int], notify: Callable[[str], None]) -> None:
@@ -190,7 +190,7 @@ class _Heart:
         self._notify(f"STATUS={status}")
 
 
-class _Link:
+class Link:
     """One stream of blocks over however many connections it takes."""
 
     def __init__(
@@ -200,7 +200,7 @@ class _Link:
         stop: Stop,
         clock: Callable[[], int],
         sleep: Callable[[float], None],
-        heart: _Heart,
+        heart: Heart,
     ) -> None:
         self._source, self._open_source = source, open_source
         self._stop, self._clock, self._sleep, self._heart = stop, clock, sleep, heart

@@ -1,0 +1,160 @@
+"""The command `edge-runtime gateway`: many wearables, one bundle, one process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.strict import build
+
+if TYPE_CHECKING:
+    from edge_runtime.contract.bundle import Bundle
+    from edge_runtime.contract.signal import Ledger
+    from edge_runtime.sensors.source import Source
+    from edge_runtime.slots import Model
+
+EXAMPLES = """examples:
+  edge-runtime gateway BUNDLE --streams ward.toml --json
+  edge-runtime gateway BUNDLE bed1='serial:///dev/ttyUSB0?protocol=csv&rate_hz=250' bed2='tcp://10.0.0.7:7000?protocol=edge'
+  edge-runtime gateway ~/.local/share/vitaledge/current --streams ward.toml --json --status 60
+
+FILE.toml has a table of streams and, if wanted, other limits than these:
+  queue_s = 4.0        samples of a stream that wait at most; what comes beyond is dropped and counted
+  deadline_s = 0.02    how long a step waits for others that may join its engine call
+  [streams]
+  bed1 = "serial:///dev/ttyUSB0?protocol=csv&rate_hz=250"
+  bed2 = "tcp://10.0.0.7:7000?protocol=edge"
+
+A new bundle takes over without a lost sample when `current` names another release, or on SIGHUP; one that does not
+open, or reads signals another way, is refused and the old one goes on.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """The settings file: streams by name, and limits."""
+
+    streams: dict[str, str] = field(default_factory=dict)
+    queue_s: float = 4.0
+    deadline_s: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 0.5 <= self.queue_s <= 600.0:
+            raise SettingsError(f"queue_s is {self.queue_s:g}; 0.5 to 600 s wanted")
+        if not 0.0 <= self.deadline_s <= 1.0:
+            raise SettingsError(f"deadline_s is {self.deadline_s:g}; 0 to 1 s wanted")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("sources", nargs="*", metavar="NAME=URL", help="a stream; or name them in a file")
+    parser.add_argument("--streams", type=Path, metavar="FILE", help="a TOML file of streams")
+    parser.add_argument(
+        "--status", type=float, default=0.0, metavar="S", help="a line on every stream's ledger and lag every S seconds"
+    )
+    parser.set_defaults(act=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run until told to stop; 1 if a stream broke."""
+    import time
+
+    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.forms import EngineWish, open_form
+    from edge_runtime.gateway import Gateway
+    from edge_runtime.gateway_service import GatewayService
+    from edge_runtime.hot_swap import Watcher
+    from edge_runtime.service import stop_on_signals, systemd_notifier
+    from edge_runtime.sinks.named import NamedJsonLines, NamedTextLines
+    from edge_runtime.slots import open_model
+
+    settings = read_settings(options.streams, options.sources)
+    found = open_bundle(options.bundle)
+    n_slots = len(settings.streams)
+
+    def opened(new: Bundle) -> Model:
+        # LiteRT takes one stream in a call, so it is no choice here.
+        wish: EngineWish = "onnxruntime" if options.engine == "auto" else options.engine
+        return open_model(*open_form(new, wish, options.precision, options.threads), n_slots)
+
+    model = opened(found)
+    watcher = Watcher(options.bundle, found.path, opened, time.monotonic_ns)
+    sink = NamedJsonLines if options.json else NamedTextLines
+    with stop_on_signals() as stop, _on_hangup(watcher.ask):
+        service = GatewayService(
+            Gateway(model, n_slots=n_slots, queue_s=settings.queue_s, deadline_s=settings.deadline_s),
+            {name: _opener(url) for name, url in settings.streams.items()},
+            lambda name: sink(sys.stdout, name),
+            stop=stop,
+            next_model=watcher.next_model,
+            status=_status_line(options.json) if options.status > 0 else None,
+            status_s=options.status if options.status > 0 else 10.0,
+            notify=systemd_notifier(),
+        )
+        service.run()
+    return 1 if service.n_broken else 0
+
+
+def read_settings(file: Path | None, sources: list[str]) -> GatewaySettings:
+    """Settings from a file and from NAME=URL arguments; raises SettingsError naming what is wrong."""
+    value: dict[str, object] = {} if file is None else _toml(file)
+    settings = build(GatewaySettings, value, str(file), SettingsError)
+    streams = dict(settings.streams)
+    for text in sources:
+        name, mark, url = text.partition("=")
+        if not (name and mark and url) or ":" in name:
+            raise SettingsError(f"stream is {text!r}; NAME=URL wanted")
+        if name in streams:
+            raise SettingsError(f"stream {name} is named twice")
+        streams[name] = url
+    if not streams:
+        raise SettingsError("no streams; NAME=URL or --streams FILE wanted")
+    return GatewaySettings(streams=streams, queue_s=settings.queue_s, deadline_s=settings.deadline_s)
+
+
+def _toml(file: Path) -> dict[str, object]:
+    try:
+        import tomllib
+    except ImportError as error:
+        raise SettingsError(f"{file}: reading TOML takes Python 3.11; name streams as NAME=URL") from error
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: not TOML ({error})") from error
+
+
+def _opener(url: str) -> Callable[[], Source]:
+    from edge_runtime.sensors.source import open_source
+
+    return lambda: open_source(url, realtime=True)
+
+
+def _status_line(is_json: bool) -> Callable[[str, str, Ledger, float], None]:
+    def tell(name: str, state: str, ledger: Ledger, lag_s: float) -> None:
+        facts = {"stream": name, **ledger.to_json(), "name": "status", "state": state, "lag_s": round(lag_s, 3)}
+        text = f"{name}: {state}, {ledger.scored} of {ledger.received} samples scored, {ledger.dropped} dropped, "
+        text += f"{ledger.gap} missing, lag {lag_s:.1f} s"
+        sys.stdout.write((json.dumps(facts) if is_json else text) + "\n")
+        sys.stdout.flush()
+
+    return tell
+
+
+@contextlib.contextmanager
+def _on_hangup(act: Callable[[], None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, lambda number, frame: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
