@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -50,9 +49,8 @@ class Conditioner:
     def __init__(self, conditioning: Conditioning, source_rate_hz: float) -> None:
         if not MIN_RATE_HZ <= source_rate_hz <= MAX_RATE_HZ:
             raise SettingsError(f"stream rate is {source_rate_hz:g} Hz; {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g} Hz wanted")
-        ratio = (Fraction(conditioning.rate_hz) / Fraction(source_rate_hz)).limit_denominator(4096)
-        self._up, self._down = ratio.numerator, ratio.denominator
-        self._half = 0 if ratio == 1 else math.ceil(conditioning.half_width_s * source_rate_hz)
+        self._up, self._down = _ratio(conditioning.rate_hz, source_rate_hz)
+        self._half = 0 if self._up == self._down else math.ceil(conditioning.half_width_s * source_rate_hz)
         self._bank = _kernel_bank(self._up, self._down, self._half)
         self._taps = np.arange(2 * self._half)
         self.source_rate_hz = source_rate_hz
@@ -162,6 +160,16 @@ class Conditioner:
             out.append(value - baseline)
         self._baseline = baseline
         return np.array(out, np.float32).reshape(-1, 1)
+
+
+def _ratio(rate_hz: float, source_rate_hz: float) -> tuple[int, int]:
+    """The rates as small whole numbers without a common divisor."""
+    if rate_hz == source_rate_hz:
+        return 1, 1
+    from fractions import Fraction  # with its decimals it takes time to load, and equal rates do not need it
+
+    ratio = (Fraction(rate_hz) / Fraction(source_rate_hz)).limit_denominator(4096)
+    return ratio.numerator, ratio.denominator
 
 
 def _kernel_bank(up: int, down: int, half: int) -> Float64Array:

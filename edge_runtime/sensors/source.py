@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, StreamSpec
-from edge_runtime.sensors.arrays import open_array
-from edge_runtime.sensors.ble import open_ble
-from edge_runtime.sensors.bytestream import ByteSource, Recorder
-from edge_runtime.sensors.capture import open_replay
-from edge_runtime.sensors.csvfile import open_csv_file
-from edge_runtime.sensors.edf import open_edf
 from edge_runtime.sensors.playback import Pace
-from edge_runtime.sensors.serial import open_serial
-from edge_runtime.sensors.simulated import open_synthetic
-from edge_runtime.sensors.stdin import open_stdin
-from edge_runtime.sensors.tcp import open_tcp
-from edge_runtime.sensors.wfdb import open_wfdb
+
+if TYPE_CHECKING:
+    from edge_runtime.sensors.bytestream import Recorder
 
 
 class Source(Protocol):
@@ -39,19 +32,20 @@ class Source(Protocol):
         """Give the device or file back."""
 
 
-RECORDINGS: dict[str, Callable[[str, str, Pace], Source]] = {
-    "csv": open_csv_file,
-    "edf": open_edf,
-    "npy": open_array,
-    "replay": open_replay,
-    "synthetic": open_synthetic,
-    "wfdb": open_wfdb,
+# Where a scheme's function is; only that file is imported, for some need much that others do not.
+RECORDINGS = {
+    "csv": "csvfile:open_csv_file",
+    "edf": "edf:open_edf",
+    "npy": "arrays:open_array",
+    "replay": "capture:open_replay",
+    "synthetic": "simulated:open_synthetic",
+    "wfdb": "wfdb:open_wfdb",
 }
-WEARABLES: dict[str, Callable[[str, str, Pace, Recorder | None], ByteSource]] = {
-    "ble": open_ble,
-    "serial": open_serial,
-    "stdin": open_stdin,
-    "tcp": open_tcp,
+WEARABLES = {
+    "ble": "ble:open_ble",
+    "serial": "serial:open_serial",
+    "stdin": "stdin:open_stdin",
+    "tcp": "tcp:open_tcp",
 }
 SCHEMES = tuple(sorted({*RECORDINGS, *WEARABLES}))
 
@@ -76,7 +70,14 @@ def open_source(
     path, _, query = rest.partition("?")
     pace = Pace(speed=1.0 if realtime else math.inf, clock=clock, sleep=sleep)
     if scheme in WEARABLES:
-        return WEARABLES[scheme](path, query, pace, recorder)
+        return _opener(WEARABLES[scheme])(path, query, pace, recorder)
     if recorder is not None:
         raise SettingsError(f"{scheme}: has no bytes to capture; {', '.join(sorted(WEARABLES))} have")
-    return RECORDINGS[scheme](path, query, pace)
+    return _opener(RECORDINGS[scheme])(path, query, pace)
+
+
+def _opener(place: str) -> Callable[..., Source]:
+    """The function that opens a source."""
+    module, _, name = place.partition(":")
+    found: Callable[..., Source] = getattr(importlib.import_module(f"edge_runtime.sensors.{module}"), name)
+    return found
