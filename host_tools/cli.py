@@ -18,6 +18,7 @@ from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
 from host_tools.fleet.commands import add_fleet_command
 from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
+from host_tools.ship.service_commands import add_limit_options, add_service_command, limits_of
 from host_tools.ship.trust_commands import add_deploy_options, add_trust_commands
 
 if TYPE_CHECKING:
@@ -121,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     _wheels_option(deploy)
     deploy.add_argument("--plan", action="store_true", help="only say what would be done")
     add_deploy_options(deploy)
+    add_limit_options(deploy)
     add_trust_commands(partial(_command, commands), _target_options, _ship_options)
+    add_service_command(partial(_command, commands), _target_options, _ship_options)
     add_forms_command(partial(_command, commands))
     rollback = _command(
         commands,
@@ -132,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "vitaledge rollback ssh://pi@gateway --to ecg-beats-1df824c8d2d9-048c5ae8",
     )
     _target_options(rollback)
+    add_limit_options(rollback)
     rollback.add_argument("--to", help="a release's name, as `vitaledge status` shows it (default: the one before)")
     add_fleet_command(partial(_command, commands), _connection_options, _wheels_option, _ship_options)
     status = _command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
@@ -292,6 +296,7 @@ def _ship_options(options: argparse.Namespace) -> ShipOptions:
         accept_new=options.accept_new,
         sign_key=getattr(options, "sign", None),
         allow_downgrade=getattr(options, "allow_downgrade", False),
+        limits=limits_of(options),
     )
 
 
@@ -371,6 +376,7 @@ def _deploy(options: argparse.Namespace) -> int:
     text = (
         f"{done.release} is active on {options.target}: {len(done.steps)} steps, "
         f"{done.bytes_sent} bytes sent, {done.seconds:.1f} s"
+        + (f"; {done.first_reading}" if done.first_reading else "")
         + ("" if done.signers else "; nobody's signature was asked for: no allowed signers there")
     )
     _say(options, asdict(done), text)

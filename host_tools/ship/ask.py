@@ -1,26 +1,23 @@
-"""Runs a verb of one of the device's own scripts there, and gives its answer."""
+"""Runs a verb of a script on a device in a process of its own, as root if need be, and gives its answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from functools import cache
 from importlib.resources import files
 
 from host_tools.ship.device import Device
 from host_tools.ship.errors import ShipError
 
 
-def ask(
-    device: Device, script: str, verb: str, *, timeout_s: float | None = None, **arguments: object
-) -> dict[str, object]:
+def ask(device: Device, script: str, verb: str, *, by_sudo: bool = False, **arguments: object) -> dict[str, object]:
     """Run `verb` of the script there with arguments as JSON; raises ShipError with what the device said.
 
     What a device is told goes through standard input: nothing of it can be read in its list of processes.
     """
+    text = files("host_tools.ship").joinpath(script).read_text()
     # -I -S: nothing that is installed or set there can change what the script does.
-    argv = [device.executable, "-I", "-S", "-c", _text(script), verb]
-    done = device.transport.run(argv, _told(arguments), timeout_s=timeout_s)
+    argv = [*(["sudo", "-n"] if by_sudo else []), device.executable, "-I", "-S", "-c", text, verb]
+    done = device.transport.run(argv, [json.dumps(arguments).encode()], timeout_s=180.0)
     try:
         answer = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
@@ -28,12 +25,3 @@ def ask(
     if done.rc != 0 or "error" in answer:
         raise ShipError(f"{device.name}: {answer.get('error', done.last_words)}")
     return dict(answer)
-
-
-def _told(arguments: dict[str, object]) -> Iterable[bytes]:
-    yield json.dumps(arguments).encode()
-
-
-@cache
-def _text(script: str) -> str:
-    return files("host_tools.ship").joinpath(script).read_text()

@@ -13,15 +13,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from typing import Any
 
 from host_tools.ship.device_loop import RefusedError
-from host_tools.ship.device_steps import point
+from host_tools.ship.device_steps import make_folder, point, write_synced
 
 SERVING = "serving"
-PROPERTIES = ("ActiveState", "SubState", "MainPID", "StatusText", "InvocationID", "Result")
+PROPERTIES = ("ActiveState", "SubState", "MainPID", "StatusText", "InvocationID", "Result", "NRestarts")
 POLL_S = 0.03
 ASK_AGAIN_S = 2.0
 State = dict[str, str]
@@ -63,6 +64,7 @@ class Service:
         with open(path + ".part", "w") as stream:
             stream.write(release)
         os.replace(path + ".part", path)
+        give(self._root, path)
 
     def _systemctl(self, *argv: str) -> subprocess.CompletedProcess[bytes]:
         scope = ["--user"] if self._scope == "user" else []
@@ -121,6 +123,60 @@ def gate(root: str, release: str, previous: str | None, argv: list[str], limits:
     except BaseException:
         point(root, previous)
         raise
+
+
+def serve(root: str, start_s: float) -> object:
+    """Start the service afresh, and wait until it is ready."""
+    service = service_of(root)
+    if service is None:
+        raise FailedError("no service is installed")
+    before = service.state()["InvocationID"]
+    service.order("restart")
+    started(service, before, start_s)
+    service.note_proved(os.path.basename(os.readlink(os.path.join(root, "current"))))
+    return {}
+
+
+def service_state(root: str) -> object:
+    """What is noted of the service, and what systemd says of it."""
+    folder = os.path.join(root, "service")
+    noted, service = read_json(os.path.join(folder, "service.json")), service_of(root)
+    proved = ""
+    with contextlib.suppress(OSError), open(os.path.join(folder, "proved")) as stream:
+        proved = stream.read()
+    return {
+        "scope": noted.get("scope", ""),
+        "source": noted.get("source", ""),
+        "release": proved,
+        "state": service.state() if service else {},
+        "fallback": read_json(os.path.join(folder, "fallback.json")),
+    }
+
+
+def note_service(root: str, scope: str, unit: str, source: str, fall_back: str) -> object:
+    """Note that there is a service, and lay down what its units use."""
+    folder = os.path.join(root, "service")
+    make_folder(folder)
+    write_synced(os.path.join(folder, "fall_back.py"), fall_back.encode())
+    note = {"schema": 1, "scope": scope, "unit": unit, "source": source}
+    write_synced(os.path.join(folder, "request"), b"restart\n")
+    write_synced(os.path.join(folder, "service.json"), json.dumps(note).encode())
+    give(root, folder, *(os.path.join(folder, name) for name in os.listdir(folder)))
+    return {}
+
+
+def give(root: str, *paths: str) -> None:
+    """What root made below a user's folder is that user's."""
+    if os.getuid() == 0:
+        owner = os.stat(root)
+        for path in paths:
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def forget_service(root: str) -> object:
+    """No service is installed any more."""
+    shutil.rmtree(os.path.join(root, "service"))
+    return {}
 
 
 def prove(service: Service | None, before: str, argv: list[str], limits: dict[str, Any]) -> dict[str, Any]:
@@ -261,4 +317,4 @@ def last_line(output: bytes) -> str:
     return lines[-1].strip()[:300] if lines else ""
 
 
-VERBS = {"gate": gate}
+VERBS = {verb.__name__: verb for verb in (gate, serve, service_state, note_service, forget_service)}
