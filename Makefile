@@ -24,7 +24,7 @@ FIND_PYTHON = for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; exit 0; } || true; \
 	done; echo "no Python 3.11 or newer found; on Debian 12: apt-get install python3 python3-venv" >&2; exit 1
 
-.PHONY: help demo test check bench studies clean
+.PHONY: help demo test device-test check bench studies clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,10 @@ demo: .venv/.stamp ## train, shrink, ship and measure a model on this machine, i
 
 test: .venv/.stamp ## run the tests
 	$(BIN)/python -m pytest
+
+device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, minutes
+	deploy/install_debian_packages.sh --devices || echo "what is missing, tests on emulated gateways skip" >&2
+	$(BIN)/python -m pytest -m device
 
 check: .venv/.stamp ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+from host_tools.emulator.commands import add_emulator_command
 from host_tools.fleet.commands import add_fleet_command
 from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
 from host_tools.ship.service_commands import add_limit_options, add_service_command, limits_of
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add_limit_options(rollback)
     rollback.add_argument("--to", help="a release's name, as `vitaledge status` shows it (default: the one before)")
     add_fleet_command(partial(_command, commands), _connection_options, _wheels_option, _ship_options)
+    add_emulator_command(partial(_command, commands))
     status = _command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
     _target_options(status)
 
