@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.channels import AsTheyAre, EachConditioned
-from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.errors import EngineError, SettingsError
 from edge_runtime.contract.manifest import FIRST_ENGINE, BeatManifest, EngineName, Graph, WindowManifest, beats_of
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Float32Array, Frames, Reading, StreamSpec
@@ -19,23 +20,40 @@ from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
 from edge_runtime.vitals.recent import RecentSignal
+from edge_runtime.vitals.sensor_word import SensorWord
 from edge_runtime.vitals.support import BeatSupport
 from edge_runtime.vitals.windows import WindowReader
 
 TRUNK, HEAD = "trunk", "head"
+BEAT_SPAN_S = 1.0  # of signal that a beat rests on
 
 OnFrames = Callable[[Frames, Sequence[Reading]], None]
 
 
-def open_engine(threads: int = 1, name: EngineName = FIRST_ENGINE) -> Engine:
-    """An inference engine; raises EngineError if it is not installed."""
+def open_engine(
+    threads: int = 1,
+    name: EngineName = FIRST_ENGINE,
+    *,
+    provider: str = "cpu",
+    allow_fallback: bool = False,
+    cache: Path | None = None,
+) -> Engine:
+    """An inference engine; raises EngineError if it is not installed, or has no such provider.
+
+    provider        cpu, xnnpack, cuda or tensorrt, of ONNX Runtime
+    allow_fallback  the CPU may run what the provider cannot
+    cache           folder for graphs as this device optimized them; None keeps none
+    """
     if name == "litert":
+        if provider != "cpu":
+            raise EngineError(f"provider is {provider!r}; LiteRT chooses its own, so use --engine onnxruntime")
         from edge_runtime.engine.tflite import LiteRtEngine
 
         return LiteRtEngine(threads)
-    from edge_runtime.engine.onnx import OnnxEngine
+    from edge_runtime.engine.onnx import OnnxEngine, model_cache
 
-    return OnnxEngine(threads)
+    kept = None if cache is None else model_cache(cache)
+    return OnnxEngine(threads, provider, allow_fallback=allow_fallback, cache=kept)
 
 
 def open_pipeline(
@@ -82,6 +100,7 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
         row_samples=m.timing.stride,
         # Up to one hop fills the last step.
         delay_s=(m.delay_samples + m.hop_samples) / m.conditioning.rate_hz,
+        word=SensorWord(spec.rate_hz, BEAT_SPAN_S),
         on_frames=on_frames,
     )
 
@@ -106,6 +125,7 @@ def _windows(
         row_samples=w.window_samples,
         delay_s=0.0,  # a window speaks of its last sample; what is shorter than a window is not filled up
         takes_missing=w.missing == "in graph",
+        word=SensorWord(spec.rate_hz, w.window_samples / w.rate_hz),
         on_frames=on_frames,
     )
 

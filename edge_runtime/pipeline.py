@@ -61,6 +61,19 @@ class Read(Protocol):
         """Forget the stream and the patient."""
 
 
+class Word(Protocol):
+    """What the source says of its own signal."""
+
+    def watch(self, block: Block) -> None:
+        """See a block of the source."""
+
+    def judged(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Readings as far as the source's word supports them."""
+
+    def reset(self) -> None:
+        """Forget the stream."""
+
+
 class Pipeline:
     """Samples of one stream -> readings.
 
@@ -70,6 +83,7 @@ class Pipeline:
     row_samples     that one row of scores speaks of, at the model's rate
     delay_s         look-ahead of the whole chain, which `finish` must provide
     takes_missing   NaN goes to the model; only infinite samples end a segment
+    word            what the source says of its signal, if anything
     on_frames       called after each model step and its readings (measurements hang here)
     """
 
@@ -84,19 +98,22 @@ class Pipeline:
         row_samples: int,
         delay_s: float,
         takes_missing: bool = False,
+        word: Word | None = None,
         on_frames: Callable[[Frames, Sequence[Reading]], None] | None = None,
     ) -> None:
         self._condition, self._score, self._read = condition, score, read
         self._rate_hz, self._row, self._delay_s, self._takes_missing = rate_hz, row_samples, delay_s, takes_missing
         self._n_channels = len(channels)
         self._stream = f"channel{'s' * (len(channels) > 1)} {', '.join(channels)}"
-        self._on_frames = on_frames
+        self._word, self._on_frames = word, on_frames
         self.reset()
 
     def reset(self) -> None:
         """Forget stream, patient and ledger."""
         for stage in (self._condition, self._score, self._read):
             stage.reset()
+        if self._word is not None:
+            self._word.reset()
         self.ledger = Ledger()
         self._next: int | None = None
         self._missing = 0
@@ -124,6 +141,8 @@ class Pipeline:
             self.ledger.received += block.start - self._next
         self._next = block.stop
         self.ledger.received += len(block.samples)
+        if self._word is not None:
+            self._word.watch(block)
         if _is_finite(block.samples):
             return readings + self._feed_usable(block) if readings else self._feed_usable(block)
         is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
@@ -155,6 +174,8 @@ class Pipeline:
             self._read.watch(conditioned)
             for frames in self._score.feed(conditioned):
                 new = [r for r in self._read.feed(frames) if r.sample < self._segment_stop]
+                if new and self._word is not None:
+                    new = self._word.judged(new)
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
                 readings += new

@@ -9,9 +9,14 @@ import numpy as np
 from edge_runtime.contract.signal import Block, Frames, Reading
 from edge_runtime.contract.window import Window
 
+LEAST_QUALITY = 0.5
+
 
 class WindowReader:
     """Stage: frames of one window each in, one reading each out; its position is the window's last sample.
+
+    A window that is mostly flat or out of range has no value, whatever the model says. Where missing values go into
+    the graph, how much may be missing is the model's to say.
 
     source_sample_at  newest source counter at or before a position at the model's rate
     """
@@ -47,6 +52,9 @@ class WindowReader:
         self._kept = self._kept[frames.start - self._start :]
         self._start = frames.start
         value, confidence = self._w.read(frames.scores[0], self._classes)
+        quality = self._w.quality(self._kept[: self._w.window_samples])
+        if quality < LEAST_QUALITY and self._w.missing == "refused":
+            value = None
         sample = self._source_sample_at(frames.start + self._w.window_samples - 1)
         return [
             Reading(
@@ -55,7 +63,7 @@ class WindowReader:
                 t_s=sample / self._source_rate_hz,
                 value=value,
                 confidence=confidence,
-                quality=self._w.quality(self._kept[: self._w.window_samples]),
+                quality=quality,
                 t_ns=frames.t_ns,
             )
         ]
