@@ -107,6 +107,22 @@ def integer_binary(net: Net, node: Node) -> None:
     net.say(node.outputs[0], net.emit(kind, tensors, shape, "int8", (options, {}), output), is_last=is_last)
 
 
+def integer_unary(net: Net, node: Node) -> None:
+    """QLinearSigmoid and QLinearLeakyRelu: x, scale, zero, scale, zero; computed on the real numbers."""
+    net.scale(node.inputs[0], net.constant(node.inputs[1], node), net.constant(node.inputs[2], node), node)
+    value = net.value(node.inputs[0])
+    output = quantization(net.constant(node.inputs[3], node), net.constant(node.inputs[4], node))
+    shape = value.tensor.shape
+    real = net.emit("DEQUANTIZE", [value.tensor], shape, "float32", ("Dequantize", {}))
+    if node.kind == "QLinearSigmoid":
+        made = net.emit("LOGISTIC", [real], shape, "float32")
+    else:
+        options = ("LeakyRelu", {"alpha": float(node.settings.get("alpha", 0.01))})
+        made = net.emit("LEAKY_RELU", [real], shape, "float32", options)
+    rounded = net.emit("QUANTIZE", [made], shape, "int8", ("Quantize", {}), output)
+    net.say(node.outputs[0], rounded, is_last=value.is_last)
+
+
 def relu(net: Net, node: Node) -> None:
     """Relu; where only it reads a layer, the layer's own."""
     value = net.value(node.inputs[0])
@@ -265,6 +281,7 @@ ELEMENTS: dict[str, Callable[[Net, Node], None]] = {
     **dict.fromkeys(UNARY, unary),
     **dict.fromkeys(BINARY, binary),
     **dict.fromkeys(INTEGER_BINARY, integer_binary),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu"), integer_unary),
     "BatchNormalization": batch_norm,
     "Cast": cast,
     "Clip": clip,

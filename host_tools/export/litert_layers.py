@@ -257,6 +257,19 @@ def average_pool(net: Net, node: Node) -> None:
     _pool(net, node, "AVERAGE_POOL_2D", net.last(node.inputs[0]), None)
 
 
+def integer_average_pool(net: Net, node: Node) -> None:
+    """QLinearAveragePool: x, scale, zero, scale, zero; rounded to the result's scale behind it."""
+    if node.settings.get("channels_last", 0) or any(map(any, _pads(node))):
+        raise node.refused("has channels last or pads")
+    net.scale(node.inputs[0], *_pair(net, node, 1), node)
+    output = _output(net, node, 3)
+    _pool(net, node, "AVERAGE_POOL_2D", net.last(node.inputs[0]), None)
+    made = net.value(node.outputs[0]).tensor
+    if made.quantization != output:
+        made = net.emit("QUANTIZE", [made], made.shape, "int8", ("Quantize", {}), output)
+    net.say(node.outputs[0], made, is_last=True)
+
+
 def _pool(net: Net, node: Node, kind: str, given: FileTensor, filler: float | None) -> None:
     size, strides = _two(node, "kernel_shape"), _two(node, "strides")
     if _two(node, "dilations") != [1, 1]:
@@ -352,5 +365,6 @@ LAYERS: dict[str, Callable[[Net, Node], None]] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": mean_of_all,
     "GlobalMaxPool": max_of_all,
+    "QLinearAveragePool": integer_average_pool,
     "QLinearGlobalAveragePool": integer_mean_of_all,
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from host_tools.export.litert_file import FileOperator, FileTensor, constant, ints
-from host_tools.export.litert_net import ORDER, TO_STORED, Net, Node, stored
+from host_tools.export.litert_net import ORDER, TO_STORED, Net, Node, quantization, stored
 
 REDUCTIONS = {"ReduceMean": "MEAN", "ReduceMax": "REDUCE_MAX", "ReduceMin": "REDUCE_MIN", "ReduceSum": "SUM"}
 
@@ -48,7 +48,7 @@ def transpose(net: Net, node: Node) -> None:
 
 
 def concat(net: Net, node: Node) -> None:
-    """Concat; integers of different scales are brought to the first one's by the engine's own refusal, not here."""
+    """Concat; integers have one scale."""
     rank = len(net.shapes[node.outputs[0]])
     tensors, is_last = net.together(node.inputs, rank)
     axis = _axis(int(node.settings["axis"]), rank, is_last)
@@ -61,6 +61,24 @@ def concat(net: Net, node: Node) -> None:
     made = net.emit(
         "CONCATENATION", tensors, stored(shape) if is_last else shape, tensors[0].dtype, options, quantization
     )
+    net.say(node.outputs[0], made, is_last=is_last)
+
+
+def integer_concat(net: Net, node: Node) -> None:
+    """QLinearConcat: scale, zero, then x, scale, zero of each; those of other scales are rounded to the result's."""
+    output = quantization(net.constant(node.inputs[0], node), net.constant(node.inputs[1], node))
+    names = node.inputs[2::3]
+    for i, name in enumerate(names):
+        scale, zero = (net.constant(node.inputs[3 + 3 * i + k], node) for k in range(2))
+        net.scale(name, scale, zero, node)
+    shape = net.shapes[node.outputs[0]]
+    tensors, is_last = net.together(names, len(shape))
+    same = [
+        t if t.quantization == output else net.emit("QUANTIZE", [t], t.shape, "int8", ("Quantize", {}), output)
+        for t in tensors
+    ]
+    options = ("Concatenation", {"axis": _axis(int(node.settings["axis"]), len(shape), is_last)})
+    made = net.emit("CONCATENATION", same, stored(shape) if is_last else shape, "int8", options, output)
     net.say(node.outputs[0], made, is_last=is_last)
 
 
@@ -206,6 +224,7 @@ SHAPES: dict[str, Callable[[Net, Node], None]] = {
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
     "Concat": concat,
+    "QLinearConcat": integer_concat,
     "Gather": gather,
     "GatherND": gather_nd,
     "Pad": pad,
