@@ -117,13 +117,15 @@ def measure(
     threads: int = 1,
     engine: EngineWish = "auto",
     precision: Precision | None = None,
+    provider: str = "cpu",
+    allow_fallback: bool = False,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
     root: Path = probes.ROOT,
 ) -> BenchReport:
     """Replay the records in `records_folder` and measure; the first thing a fresh process should do.
 
-    engine, precision  which form, see `open_form`
+    engine, precision, provider, allow_fallback  which form runs where, see `open_form`
     Cold start is that of this very process, so call it once per process.
     """
     baseline = probes.memory(root=root)
@@ -132,7 +134,7 @@ def measure(
     begun = clock()
     whole = open_bundle(bundle_path)
     opened_ns = clock() - begun
-    bundle, library = open_form(whole, engine, precision, threads)
+    bundle, library = open_form(whole, engine, precision, threads, provider=provider, allow_fallback=allow_fallback)
     timed = TimedEngine(library, clock)
     import_ms = 1e3 * (_process_age_s() - _BUSY_WINDOW_S) - opened_ns / 1e6
     begun = clock() - opened_ns

@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime simulate csv --to tcp:7000 --source 'synthetic:?pvc=0.1' --faults drop=0.001,unplug=0.002",
     )
     simulate.add_argument("protocol", help="a name from `edge-runtime sources`")
-    simulate.add_argument("--to", required=True, help="pty, pty:LINK, tcp, tcp:PORT or tcp:HOST:PORT")
+    simulate.add_argument("--to", required=True, help="pty, pty:LINK, tcp, tcp:PORT, tcp:HOST:PORT or unix:PATH")
     simulate.add_argument("--source", default="synthetic:?seconds=max", help="what is played (default: a calm heart)")
     simulate.add_argument("--faults", default="", help="such as drop=0.001,flip=0.001,stall=0.01,drift_ppm=50,wrap")
     simulate.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
@@ -172,6 +172,10 @@ def _command(commands: Commands, name: str, act: object, text: str, *examples: s
     command = _plain(commands, name, act, text, *examples)
     command.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
     command.add_argument("--threads", type=_count, default=1, help="threads of the inference engine (default: 1)")
+    command.add_argument(
+        "--provider", choices=("cpu", "xnnpack", "cuda", "tensorrt"), default="cpu", help="what runs it (default: cpu)"
+    )
+    command.add_argument("--allow-fallback", action="store_true", help="the CPU may run what the provider cannot")
     command.add_argument(
         "--engine",
         choices=("auto", "onnxruntime", "litert"),
@@ -230,7 +234,14 @@ def _opened(options: argparse.Namespace) -> tuple[Bundle, Engine]:
     from edge_runtime.contract.bundle import open_bundle
     from edge_runtime.forms import open_form
 
-    return open_form(open_bundle(options.bundle), options.engine, options.precision, options.threads)
+    return open_form(
+        open_bundle(options.bundle),
+        options.engine,
+        options.precision,
+        options.threads,
+        provider=options.provider,
+        allow_fallback=options.allow_fallback,
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -245,6 +256,8 @@ def _bench(options: argparse.Namespace) -> int:
             options.bundle,
             options.records,
             threads=options.threads,
+            provider=options.provider,
+            allow_fallback=options.allow_fallback,
             engine=options.engine,
             precision=options.precision,
             progress=progress,

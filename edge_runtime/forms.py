@@ -46,23 +46,31 @@ def open_form(
     precision: Precision | None = None,
     threads: int = 1,
     cache: Path | None = None,
+    *,
+    provider: str = "cpu",
+    allow_fallback: bool = False,
 ) -> tuple[Bundle, Engine]:
     """The bundle in the form to run, and its engine.
 
     engine     "auto" takes what `edge-runtime check --choose` found best here, else the first that is installed
     precision  None: the bundle's first of that engine
-    cache      where choices are remembered; None is this user's cache folder
+    cache      where choices and optimized graphs are kept; None is this user's cache folder
+    provider   what shall run it, see `open_engine`; any but the CPU is ONNX Runtime's
     Raises SettingsError for a form that the bundle does not have, EngineError if no engine for it is installed.
     """
+    cache = cache or cache_folder()
+    if engine == "auto" and provider != "cpu":
+        engine = "onnxruntime"
     forms = forms_of(bundle, engine, precision)
     if engine == "auto" and precision is None and len(forms) > 1:
-        chosen = _remembered(bundle, threads, cache or cache_folder())
+        chosen = _remembered(bundle, threads, cache)
         if chosen is not None:
             return chosen
     missing: EngineError | None = None
     for form in forms:
         try:
-            return bundle.in_form(form), open_engine(threads, form.engine)
+            opened = open_engine(threads, form.engine, provider=provider, allow_fallback=allow_fallback, cache=cache)
+            return bundle.in_form(form), opened
         except EngineError as error:
             missing = missing or error
     assert missing is not None
@@ -128,7 +136,7 @@ def _remembered(bundle: Bundle, threads: int, cache: Path) -> tuple[Bundle, Engi
     if form is None:
         return None
     try:
-        engine = open_engine(threads, form.engine)
+        engine = open_engine(threads, form.engine, cache=cache)
     except EngineError as error:
         log.warning("%s was measured to be best and is gone (%s)", form.name, error)
         return None

@@ -12,7 +12,7 @@ from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph
 from edge_runtime.engine.engine import STREAMS
 from edge_runtime.engine.onnx_batch import OnnxBatch
-from edge_runtime.engine.onnx_cache import ModelCache
+from edge_runtime.engine.onnx_cache import ModelCache, processor
 from edge_runtime.engine.onnx_stepper import OnnxStepper
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,11 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+
+def model_cache(folder: Path) -> ModelCache:
+    """Optimized graphs of this device, in a folder's `onnxruntime`."""
+    return ModelCache(folder / "onnxruntime", processor())
 
 
 class OnnxEngine:

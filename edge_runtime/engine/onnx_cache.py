@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,6 @@ SUFFIX = ".onnx"
 
 # path of a graph, where to keep what it was optimized to (or None) -> a session
 Open = Callable[..., Any]
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """VITALEDGE_CACHE (`off` for none), systemd's CACHE_DIRECTORY, XDG_CACHE_HOME or ~/.cache; else None."""
-    named = environment.get("VITALEDGE_CACHE", "")
-    if named:
-        return None if named == "off" else Path(named)
-    if systemd := environment.get("CACHE_DIRECTORY", ""):
-        return Path(systemd.split(":")[0])
-    home = environment.get("HOME", "")
-    base = environment.get("XDG_CACHE_HOME", "") or (f"{home}/.cache" if home else "")
-    return Path(base) / "vitaledge" if base else None
 
 
 def processor(root: Path = Path("/")) -> str:
