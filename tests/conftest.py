@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import litert_runs
 import pytest
 import tiny_models
 import tiny_windows
@@ -13,6 +14,7 @@ import torch
 
 from edge_runtime.contract.bundle import Bundle, open_bundle
 from edge_runtime.engine.onnx import OnnxEngine
+from host_tools.export.forms import form_of, litert_forms, with_forms
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +38,15 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def fp32_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     student = tiny_models.trained_student()
     return tiny_models.packed(student, tmp_path_factory.mktemp("fp32") / "bundle", is_int8=False).bundle
+
+
+@pytest.fixture(scope="session")
+def all_forms_bundle(tmp_path_factory: pytest.TempPathFactory, int8_bundle: Bundle, fp32_bundle: Bundle) -> Bundle:
+    """The tiny student in four forms: both engines, INT8 and fp32."""
+    litert_runs.needs_litert()
+    place = tmp_path_factory.mktemp("forms") / "bundle"
+    both = with_forms(int8_bundle, [form_of(fp32_bundle)], place).bundle
+    return with_forms(both, litert_forms(both)).bundle
 
 
 @pytest.fixture(scope="session")
