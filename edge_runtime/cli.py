@@ -196,12 +196,18 @@ def _count(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from contextlib import closing
 
-    if options.capture is None:
-        return _stream(options, realtime=True)
     from edge_runtime.sensors.capture import CaptureWriter
+    from edge_runtime.service import systemd_notifier
 
-    with closing(CaptureWriter(options.capture)) as recorder:
-        return _stream(options, realtime=True, recorder=recorder)
+    try:
+        if options.capture is None:
+            return _stream(options, realtime=True)
+        with closing(CaptureWriter(options.capture)) as recorder:
+            return _stream(options, realtime=True, recorder=recorder)
+    except EdgeError as error:
+        # Whoever looks at the service, and may not read its journal, is told why it ended.
+        systemd_notifier()(f"STATUS={error}")
+        raise
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -132,7 +132,12 @@ def serve(root: str, start_s: float) -> object:
         raise FailedError("no service is installed")
     before = service.state()["InvocationID"]
     service.order("restart")
-    started(service, before, start_s)
+    try:
+        started(service, before, start_s)
+    except FailedError as error:
+        # Its source may be wrong: no reason to fall back to an older release.
+        service.order("stop")
+        raise FailedError(f"{error}; it is stopped") from error
     service.note_proved(os.path.basename(os.readlink(os.path.join(root, "current"))))
     return {}
 
@@ -225,7 +230,7 @@ def started(service: Service, before: str, seconds: float) -> str:
             if state["ActiveState"] == "active":
                 return state["InvocationID"]
             if state["ActiveState"] in ("failed", "inactive", "deactivating") or state["SubState"] == "auto-restart":
-                raise FailedError(f"its service does not start ({state['Result']})")
+                raise FailedError(f"its service does not start ({state['StatusText'] or state['Result']})")
         elif time.monotonic() > again:
             # A request that came while the one before was being read may be lost.
             service.order("restart")
@@ -252,7 +257,7 @@ def require_alive(service: Service, invocation: str) -> State:
     """The state of a service that has not ended since it was started."""
     state = service.state()
     if state["InvocationID"] != invocation or state["ActiveState"] != "active":
-        raise FailedError(f"its service ended soon after it started ({state['Result']})")
+        raise FailedError(f"its service ended soon after it started ({state['StatusText'] or state['Result']})")
     return state
 
 
