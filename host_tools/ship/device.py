@@ -122,15 +122,12 @@ class Device:
         timeout_s: float | None = None,
     ) -> Completed:
         """Run `edge-runtime ARGV` with the runtime of a release (None: of the current one)."""
-        return device_command(
-            self.transport,
-            self.root,
-            argv,
-            self.executable,
-            release=release,
-            stdin=stdin,
-            timeout_s=timeout_s,
-        )
+        command = device_command(self.root, argv, self.executable, release=release)
+        if stdin != ():
+            return self.transport.run(command, stdin, timeout_s=timeout_s)
+        # The helper is there: no other program, shell and channel need be set up.
+        done = self.verb("run", argv=command, timeout_s=timeout_s)
+        return Completed(int(str(done["rc"])), str(done["stdout"]).encode(), str(done["stderr"]).encode())
 
 
 def connect(target: str | Target, options: ShipOptions | None = None) -> Device:
@@ -148,19 +145,12 @@ def connect(target: str | Target, options: ShipOptions | None = None) -> Device:
 
 
 def device_command(
-    transport: Transport,
-    root: str,
-    argv: Sequence[str],
-    executable: str = "python3",
-    *,
-    release: str | None = None,
-    stdin: Iterable[bytes] = (),
-    timeout_s: float | None = None,
-) -> Completed:
-    """Run `python -m edge_runtime ARGV` there with the runtime that a release (None: the current) names."""
+    root: str, argv: Sequence[str], executable: str = "python3", *, release: str | None = None
+) -> list[str]:
+    """What runs `python -m edge_runtime ARGV` there with the runtime that a release (None: the current) names."""
     folder = f"{root}/current" if release is None else f"{root}/releases/{release}"
     # The launcher reads release.json on the device, so that release and runtime cannot be mixed up here.
-    return transport.run([executable, "-I", "-S", "-c", LAUNCHER, folder, *argv], stdin, timeout_s=timeout_s)
+    return [executable, "-I", "-S", "-c", LAUNCHER, folder, *argv]
 
 
 def launcher_text(executable: str) -> str:

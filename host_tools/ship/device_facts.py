@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
-import platform
-import shutil
 import struct
 import sys
 from collections.abc import Sequence
@@ -109,7 +106,8 @@ def free_bytes(path: str) -> int:
     """Room where a path is, or will be."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
-    return shutil.disk_usage(path).free
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
 
 
 def parts(folder: str) -> dict[str, Any]:
@@ -122,12 +120,24 @@ def parts(folder: str) -> dict[str, Any]:
     return found
 
 
+def has_module(name: str) -> bool:
+    """Whether it could be imported: the standard library's parts are not installed everywhere."""
+    return any(finder.find_spec(name, None) for finder in sys.meta_path)
+
+
+def expand(path: str) -> dict[str, Any]:
+    """A path that may start with `~`, as an absolute one."""
+    return {"path": os.path.abspath(os.path.expanduser(path))}
+
+
 def libc() -> tuple[str, str]:
     """Name and version of the C library; a program has one, and asking the system for it is quick."""
     with contextlib.suppress(ValueError, OSError):
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         if name:
             return name, version
+    import platform  # slow to load, and hardly ever needed
+
     return platform.libc_ver()
 
 
@@ -148,7 +158,7 @@ def facts(root: str, brief: bool) -> dict[str, Any]:
         "executable": sys.executable,
         "python": list(sys.version_info[:3]),
         "implementation": sys.implementation.name,
-        "machine": platform.machine(),
+        "machine": os.uname().machine,
         "bits": struct.calcsize("P") * 8,
         "libc": libc_name,
         "libc_version": libc_version,
@@ -161,7 +171,7 @@ def facts(root: str, brief: bool) -> dict[str, Any]:
         "launcher": launcher(os.path.join(root, "bin", "edge-runtime")),
         "current": current(root),
         "history": [str(name) for name in history],
-        "codecs": ["raw", "zlib", *(name for name in ("lzma", "bz2") if importlib.util.find_spec("_" + name))],
+        "codecs": ["raw", "zlib", *(name for name in ("lzma", "bz2") if has_module("_" + name))],
         "parts": {} if brief else parts(os.path.join(root, "incoming", "parts")),
         "incoming": names_in(os.path.join(root, "incoming")),
         "is_unproved": os.path.isfile(proved) and text_of(proved) != current(root),
@@ -170,4 +180,4 @@ def facts(root: str, brief: bool) -> dict[str, Any]:
     }
 
 
-VERBS = {"facts": facts}
+VERBS = {"expand": expand, "facts": facts}

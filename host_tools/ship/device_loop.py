@@ -16,7 +16,6 @@ import struct
 import sys
 import time
 import types
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -93,7 +92,12 @@ class Loop:
 
     def __init__(self, verbs: dict[str, Callable[..., Any]], frames: Frames) -> None:
         self.frames = frames
-        self._verbs: dict[str, Callable[..., Any]] = {**verbs, "lock": self.lock, "unlock": self.unlock}
+        self._verbs: dict[str, Callable[..., Any]] = {
+            **verbs,
+            "load": self.load,
+            "lock": self.lock,
+            "unlock": self.unlock,
+        }
         self._lock: int | None = None
 
     def run(self) -> None:
@@ -111,7 +115,7 @@ class Loop:
             answer = self._verbs[asked["verb"]](**asked["arguments"], **extra)
         except RefusedError as error:
             answer = {"error": str(error), "errno": 0}
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (OSError, zlib.error, EOFError) as error:
             answer = {"error": str(error), "errno": getattr(error, "errno", None) or errno.EIO}
         if isinstance(answer, types.GeneratorType):
             for part in answer:
@@ -120,6 +124,11 @@ class Loop:
         write_all(json.dumps({**answer, "took_ns": time.monotonic_ns() - started}).encode() + b"\n")
         if extra and "error" in answer:
             self.frames.skip_body()
+
+    def load(self, body: Iterator[bytes]) -> dict[str, Any]:
+        """More verbs."""
+        self._verbs.update(loaded(json.loads(zlib.decompress(b"".join(body)))))
+        return {}
 
     def lock(self, root: str, owner: str, lease_s: float) -> dict[str, Any]:
         """Hold the root until `unlock`, the end of the program, or `lease_s` of silence."""
@@ -159,19 +168,24 @@ def write_all(data: bytes) -> None:
         view = view[os.write(1, view) :]
 
 
-def serve(modules: list[tuple[str, str]]) -> None:
-    """Run the verbs of some sources, which import this one by the name that it has on the host."""
-    for name in ("host_tools", "host_tools.ship", "host_tools.ship.device_loop"):
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__path__ = []
-    sys.modules["host_tools.ship.device_loop"].__dict__.update(globals())
+def loaded(modules: list[tuple[str, str]]) -> dict[str, Callable[..., Any]]:
+    """The verbs of some sources."""
     verbs: dict[str, Callable[..., Any]] = {}
     for name, source in modules:
         module = sys.modules[f"host_tools.ship.{name}"] = types.ModuleType(f"host_tools.ship.{name}")
         exec(compile(source, name, "exec"), module.__dict__)
         verbs.update(module.__dict__["VERBS"])
+    return verbs
+
+
+def serve(modules: list[tuple[str, str]]) -> None:
+    """Answer the verbs of some sources, which import this one by the name that it has on the host."""
+    for name in ("host_tools", "host_tools.ship", "host_tools.ship.device_loop"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = []
+    sys.modules["host_tools.ship.device_loop"].__dict__.update(globals())
     try:
-        Loop(verbs, Frames(0)).run()
+        Loop(loaded(modules), Frames(0)).run()
     except (EndedError, BrokenPipeError):
         # Nothing is left to be told to anybody.
         os._exit(0)

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -95,9 +96,20 @@ def hashes(paths: list[str]) -> object:
     return {path: sha256_of(os.path.expanduser(path)) for path in paths}
 
 
-def expand(path: str) -> object:
-    """A path that may start with `~`, as an absolute one."""
-    return {"path": os.path.abspath(os.path.expanduser(path))}
+def run(argv: list[str], timeout_s: float | None) -> object:
+    """A program without input, from its start to its end."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout_s)
+    except FileNotFoundError:
+        return {"rc": 127, "stdout": "", "stderr": f"{argv[0]}: not found"}
+    except subprocess.TimeoutExpired as error:
+        raise RefusedError(f"{os.path.basename(argv[0])} did not end within {timeout_s:g} s") from error
+    return {"rc": done.returncode, "stdout": text(done.stdout), "stderr": text(done.stderr)}
+
+
+def text(output: bytes) -> str:
+    """What a program wrote, as JSON can carry it."""
+    return output.decode("utf-8", "replace")
 
 
 def names(root: str, patterns: list[str]) -> object:
@@ -150,7 +162,11 @@ def members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
 def unzip(path: str, site: str) -> dict[str, str]:
     """Unpack an archive; gives the sha256 of each file."""
     files = {}
-    with zipfile.ZipFile(path) as archive:
+    try:
+        opened = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise RefusedError(f"{os.path.basename(path)}: {error}") from error
+    with opened as archive:
         for member, key in members(archive):
             place = os.path.join(site, key)
             os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -329,7 +345,7 @@ def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        expand,
+        run,
         names,
         send,
         hashes,

@@ -16,9 +16,13 @@ from host_tools.ship.errors import LinkError, ShipError
 from host_tools.ship.transport import NOT_FOUND, Talk, Transport
 
 OLDEST = (3, 10)
-CANDIDATES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
-# Sources of the verbs; each defines VERBS. Standard library only.
-VERBS = ("device_facts", "device_steps", "device_parcels", "device_trust", "device_gate")
+# The system's own first: what a user's PATH finds may be a shell script that looks for another.
+CANDIDATES = ("/usr/bin/python3", "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
+# Sources of the verbs; each defines VERBS. Standard library only. The others are sent when one of theirs is asked for:
+# most devices of a fleet are only looked at.
+FIRST = "device_facts"
+FIRST_VERBS = frozenset({"expand", "facts", "load", "lock", "unlock"})
+LATER = ("device_steps", "device_parcels", "device_trust", "device_gate")
 HELLO = b"vitaledge-helper "
 HEAD = struct.Struct(">cI")
 LIFE = HEAD.pack(b"H", 0)
@@ -26,7 +30,7 @@ NOISE_LINES = 200
 
 # In the syntax of Python 3, so that an old one can say that it is too old.
 BOOT = """
-import json, os, platform, sys
+import json, os, sys
 new = sys.version_info >= (3, 10)
 said = {"python": list(sys.version_info[:3]), "executable": sys.executable, "ok": new}
 sys.stdout.write("vitaledge-helper " + json.dumps(said) + "\\n")
@@ -57,9 +61,13 @@ class Helper:
         self.executable = executable
         self.python = python
         self.bytes_written = 0
+        self._has_all = False
 
     def ask(self, verb: str, arguments: dict[str, object], body: Iterable[bytes] | None = None) -> dict[str, object]:
         """One verb's answer; raises ShipError with what the device said, LinkError if it says nothing."""
+        if verb not in FIRST_VERBS and not self._has_all:
+            self._has_all = True
+            self.ask("load", {}, [later()])
         request = json.dumps({"verb": verb, "arguments": arguments, "body": body is not None}).encode()
         try:
             line = self._talk.exchange(self._counted(request, body))
@@ -104,7 +112,7 @@ def start(transport: Transport, name: str, candidates: Iterable[str] = CANDIDATE
     found = []
     for candidate in candidates:
         talk = transport.talk([candidate, "-I", "-S", "-c", BOOT], LIFE)
-        source = sources()
+        source = first()
         line = talk.exchange([struct.pack(">I", len(source)) + source])
         for _ in range(NOISE_LINES):
             # A login script may print its own lines first.
@@ -134,11 +142,19 @@ class NoPythonError(ShipError):
 
 
 @cache
-def sources() -> bytes:
-    """The loop and the verbs, as the boot line takes them."""
-    folder = files("host_tools.ship")
-    texts = [(name, folder.joinpath(f"{name}.py").read_text()) for name in VERBS]
-    return zlib.compress(json.dumps([folder.joinpath("device_loop.py").read_text(), texts]).encode(), 9)
+def first() -> bytes:
+    """The loop and its first verbs, as the boot line takes them."""
+    return zlib.compress(json.dumps([_source("device_loop"), [(FIRST, _source(FIRST))]]).encode(), 9)
+
+
+@cache
+def later() -> bytes:
+    """The other verbs, as `load` takes them."""
+    return zlib.compress(json.dumps([(name, _source(name)) for name in LATER]).encode(), 9)
+
+
+def _source(name: str) -> str:
+    return files("host_tools.ship").joinpath(f"{name}.py").read_text()
 
 
 def _frames(request: bytes, body: Iterable[bytes] | None) -> Iterator[bytes]:
