@@ -55,6 +55,11 @@ class Stream:
         self.is_closing = self.is_over = False
         self.error: Exception | None = None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than the step that is due waits."""
+        return self.is_closing or len(self.inbox) > 0
+
     def offer(self, block: Block) -> bool:
         """Queue a block; False if there was no room for it, which the ledger will tell."""
         is_taken = self.inbox.offer(block)
@@ -119,10 +124,12 @@ class Gateway:
         self._next[slot], self._is_open[slot] = NOWHERE, False
         return stream
 
-    def offer_rows(self, streams: Sequence[Stream], rows: Rows, start: Sequence[int], samples: Float32Array) -> None:
+    def offer_rows(
+        self, streams: Sequence[Stream], rows: Rows, start: Sequence[int], samples: Float32Array, t_ns: int
+    ) -> None:
         """Blocks of equal length of many streams of one rate at once, from the gateway's thread.
 
-        rows  `rows_of` their slots; start  their counters; samples  float32 (n_streams, n)
+        rows  `rows_of` their slots; start  their counters; samples  float32 (n_streams, n); t_ns  time of arrival
         """
         lane, n = self._many.lane(streams[0].slot), samples.shape[1]
         if (
@@ -136,9 +143,10 @@ class Gateway:
         ):
             lane.put(rows, samples)
             self._next[rows.at] += n
+            self._many.t_ns[rows.at] = self._heard_ns[rows.at] = t_ns
             return
         for stream, first, row in zip(streams, start, samples, strict=True):
-            stream.offer(Block(start=int(first), samples=row.reshape(-1, 1).copy()))
+            stream.offer(Block(start=int(first), samples=row.reshape(-1, 1).copy(), t_ns=t_ns))
 
     def ledger(self, stream: Stream) -> Ledger:
         """Where the stream's samples went so far; what is not scored yet counts as neither."""
@@ -186,12 +194,14 @@ class Gateway:
         return 0.0 if self._brought or self._busy or self._many.due() else None
 
     def _has_awaited(self, due: Sequence[DueHops], now_ns: int) -> bool:
-        """Whether a step of another stream may soon join this call, and it has room."""
+        """Whether a step of another stream may soon join this call, it has room, and nobody in it is behind."""
         n_due, n_open = sum(len(rows) for _, rows in due), int(np.count_nonzero(self._is_open))
         if n_due >= min(n_open, self.model.trunk.largest):
             return False
         is_awaited = self._is_open & (now_ns - self._heard_ns < AWAITED_NS)
         for _, rows in due:
+            if any((s := self._at[slot]) is not None and s.is_behind for slot in rows.slots.tolist()):
+                return False
             is_awaited[rows.at] = False
         return bool(is_awaited.any())
 

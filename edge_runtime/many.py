@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.assemble import TRUNK
+from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.preprocess_many import HopConditioner
 from edge_runtime.contract.rows import Rows, rows_of
 from edge_runtime.contract.signal import Float32Array, Reading
 from edge_runtime.slots import Model, has_same_head, refuse_other_contract
 from edge_runtime.vitals.many_beats import Due, ManyBeats
 from edge_runtime.vitals.many_quality import ManyQualities
-from edge_runtime.vitals.support import BeatSupport
+from edge_runtime.vitals.many_support import ManySupports
 
+LOOK_BACK_S = 3.0
 # Streams of one sampling rate whose next hop is whole.
 DueHops: TypeAlias = "tuple[HopConditioner, Rows]"
 
@@ -35,11 +38,13 @@ class ManyStreams:
         self._lane_of: list[HopConditioner | None] = [None] * n_slots
         self._beats = ManyBeats(m.timing, m.detection_threshold, n_slots)
         self._quality = ManyQualities(m.conditioning.rate_hz, m.hop_samples, n_slots)
-        # What a reader of one stream asks of its signal, this asks of the history: a second and a half before a beat's
-        # decision. A history that is shorter doubts nothing.
-        self._support: list[BeatSupport | None] = [None] * n_slots
-        self._history = np.zeros((n_slots, -(-m.receptive_field_samples // self._hop), self._hop), np.float32)
+        # For a model that takes over, and for what a beat's decision asks of the signal before it.
+        kept = max(m.receptive_field_samples, round(LOOK_BACK_S * m.conditioning.rate_hz))
+        self._history = np.zeros((n_slots, -(-kept // self._hop), self._hop), np.float32)
+        keep = 1.0 - Conditioner(m.conditioning, m.rate_hz).alpha
+        self._support = ManySupports(m.rate_hz, keep, self._history.reshape(n_slots, -1))
         self._n_hops = np.zeros(n_slots, np.int64)  # since the segment began
+        self._begin = np.zeros(n_slots, np.int64)  # counter of the segment's first conditioned sample
         self.t_ns = np.zeros(n_slots, np.int64)  # time of arrival of the newest sample
 
     def enter(self, slot: int, rate_hz: float) -> None:
@@ -49,15 +54,14 @@ class ManyStreams:
             self._lanes[rate_hz] = HopConditioner(m.conditioning, rate_hz, self._hop, self._n_slots)
         self._lane_of[slot] = self._lanes[rate_hz]
         self._beats.begin(slot)
-        grid = self._lanes[rate_hz].grid
-        self._support[slot] = BeatSupport(self.model.manifest.conditioning.rate_hz, 1.0 - grid.alpha)
+        self._support.begin(slot)
         self.model.head.reset(slot)
 
     def leave(self, slot: int) -> None:
         """The slot is free."""
         self.lane(slot).end(slot)
         self._beats.end(slot)
-        self._lane_of[slot] = self._support[slot] = None
+        self._lane_of[slot] = None
 
     def lane(self, slot: int) -> HopConditioner:
         """The conditioning that the slot shares with others of its rate."""
@@ -70,7 +74,8 @@ class ManyStreams:
         """A segment begins with a source sample."""
         lane = self.lane(slot)
         lane.begin(slot, start, first)
-        self._quality.begin(slot, int(lane.next_out(rows_of(np.array([slot])))[0]))
+        self._begin[slot] = lane.next_out(rows_of(np.array([slot])))[0]
+        self._quality.begin(slot, int(self._begin[slot]))
         self.model.trunk.reset(slot)
         self._n_hops[slot] = 0
 
@@ -134,38 +139,34 @@ class ManyStreams:
             rows = rows_of(np.array([b.slot for b in beats]))
             probabilities = cast(Model, beats[0].model).head.step(rows, [embeddings, rhythms])
             labels = probabilities.argmax(axis=1).tolist()
-            out += [self._reading(*of) for of in zip(beats, labels, probabilities.tolist(), strict=True)]
+            is_known, qualities = self._judged(beats, rows)
+            told = zip(beats, labels, probabilities.tolist(), is_known.tolist(), qualities.tolist(), strict=True)
+            out += [self._reading(*of) for of in told]
         return out
 
-    def _reading(self, beat: Due, label: int, probabilities: list[float]) -> tuple[int, Reading]:
+    def _judged(self, beats: list[Due], rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Whether the signal supports each beat, and its quality."""
+        slots = rows.slots
+        positions, seen = np.array([b.position for b in beats]), np.array([b.seen for b in beats])
+        begins = self._begin[slots]
+        is_known = self._support.holds(slots, positions, seen, begins)
+        is_known &= ~self._quality.is_broken(slots, np.rint(positions).astype(np.int64))
+        return is_known, self._quality.share(slots, seen)
+
+    def _reading(
+        self, beat: Due, label: int, probabilities: list[float], is_known: bool, quality: float
+    ) -> tuple[int, Reading]:
         grid = self.lane(beat.slot).grid
         sample = max(0, grid.source_position(beat.position))
-        is_known = self._is_supported(beat)
         return beat.slot, Reading(
             name="beat",
             sample=sample,
             t_s=sample / grid.source_rate_hz,
             value=self.model.manifest.classes[label] if is_known else None,
             confidence=probabilities[label] if is_known else None,
-            quality=self._quality.share(beat.slot, beat.seen) if is_known else 0.0,
+            quality=quality if is_known else 0.0,
             t_ns=int(self.t_ns[beat.slot]),
         )
-
-    def _is_supported(self, beat: Due) -> bool:
-        support, end = self._support[beat.slot], int(self.lane(beat.slot).next_out(rows_of(np.array([beat.slot])))[0])
-        if support is None:
-            raise ValueError(f"slot {beat.slot} has no stream")
-
-        def between(begin: int, stop: int) -> Float32Array | None:
-            n, kept = int(self._n_hops[beat.slot]), self._history.shape[1]
-            first = end - min(n, kept) * self._hop
-            if begin < first or stop > end:
-                return None
-            past: Float32Array = self._history[beat.slot, np.arange(max(0, n - kept), n) % kept].reshape(-1)
-            return past[begin - first : stop - first]
-
-        holds = support.holds(beat.position, beat.seen, between)
-        return holds and not self._quality.is_broken(beat.slot, round(beat.position))
 
 
 def _rounds(due: list[Due]) -> list[list[Due]]:

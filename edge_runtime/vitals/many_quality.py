@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.contract.rows import Rows, Slots
 from edge_runtime.contract.signal import Float32Array
@@ -54,19 +55,18 @@ class ManyQualities:
             self._filled[slots[is_full]] = 0
             self._low[slots[is_full]], self._high[slots[is_full]] = np.inf, -np.inf
 
-    def share(self, slot: int, stop: int) -> float:
-        """Share of usable signal in the 5 s before sample `stop`, which lies in the last hop."""
-        n = (stop - int(self._start[slot])) // self._piece
-        counts = self._usable[slot]
-        before = max(0, n - self._pieces)
-        return int(counts[n % self._kept] - counts[before % self._kept]) / self._pieces
+    def share(self, slots: Slots, stops: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Shares of usable signal in the 5 s before samples `stops`, which lie in the last hops."""
+        n = (stops - self._start[slots]) // self._piece
+        before = np.maximum(0, n - self._pieces)
+        counts = self._usable[slots, n % self._kept] - self._usable[slots, before % self._kept]
+        return np.asarray(counts / self._pieces)
 
-    def is_broken(self, slot: int, at: int) -> bool:
-        """Whether sample `at`, of the last seconds, lies in a piece that is flat or out of range."""
-        i = (at - int(self._start[slot])) // self._piece
-        counts = self._usable[slot]
-        is_judged = self._settling <= i < int(self._seen[slot])
-        return is_judged and int(counts[(i + 1) % self._kept]) == int(counts[i % self._kept])
+    def is_broken(self, slots: Slots, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether samples `at`, of the last seconds, lie in pieces that are flat or out of range."""
+        i = (at - self._start[slots]) // self._piece
+        is_same = self._usable[slots, (i + 1) % self._kept] == self._usable[slots, i % self._kept]
+        return np.asarray(is_same & (i >= self._settling) & (i < self._seen[slots]))
 
     def _count(self, slots: Slots, low: Float32Array, high: Float32Array) -> None:
         seen = self._seen[slots]
