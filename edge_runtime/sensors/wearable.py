@@ -21,6 +21,7 @@ from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
 from edge_runtime.sensors.source import Source
 
 TICK_S = 0.1
+UNREAD_BYTES = 4608  # the least that Linux allows, its book-keeping included
 WRAPS = {"cyton": 256, "bitalino": 16, "edge": 2**32, "shimmer3": 2**24 // 64}
 # Columns that are no signal: what a calm patient has.
 NUMBERS = {"HR": 72.0, "SPO2": 97.0, "RR": 15.0, "PR": 72.0, "TEMP": 36.6, "BAR": 7.0, "DIGITAL": 0.0}
@@ -123,14 +124,82 @@ class TcpOutlet:
         self._listener.close()
 
 
+class UnixOutlet:
+    """A socket at a path of this machine, for one client at a time: the USB plug of an emulated gateway.
+
+    Gone while unplugged, so that nobody can connect. Little lies on the way to a client that does not read, as in a
+    serial adapter; the rest is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._listener: socket.socket | None = None
+        self._client: socket.socket | None = None
+        self.where = f"unix:{path}"
+        self._listen()
+
+    def send(self, chunk: bytes) -> None:
+        """Send what the client takes, if there is one."""
+        with contextlib.suppress(BlockingIOError):
+            if self._client is None:
+                self._client, _ = self._listen().accept()
+                self._client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+                self._client.setblocking(False)
+            try:
+                self._client.sendall(chunk)
+            except ConnectionError:
+                self._client.close()
+                self._client = None
+
+    def unplug(self) -> None:
+        """Close the connection, and the place to connect to."""
+        for end in (self._client, self._listener):
+            if end is not None:
+                end.close()
+        if self._listener is not None:
+            self._path.unlink(missing_ok=True)
+        self._client = self._listener = None
+
+    def close(self) -> None:
+        """End."""
+        self.unplug()
+
+    def _listen(self) -> socket.socket:
+        if self._listener is None:
+            listener = socket.socket(socket.AF_UNIX)
+            try:
+                self._forget_the_dead()
+                listener.bind(str(self._path))
+            except OSError as error:
+                listener.close()
+                raise SettingsError(f"unix:{self._path}: {error}; a path that is free and not long wanted") from error
+            listener.listen(1)
+            listener.setblocking(False)
+            self._listener = listener
+        return self._listener
+
+    def _forget_the_dead(self) -> None:
+        """Remove what a wearable that was killed left at the path."""
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(self._path))
+        except ConnectionRefusedError:
+            if self._path.is_socket():
+                self._path.unlink()
+        except FileNotFoundError:
+            pass
+
+
 def outlet(text: str) -> Outlet:
-    """`pty`, `pty:LINK`, `tcp`, `tcp:PORT` or `tcp:HOST:PORT`; raises SettingsError for another."""
+    """`pty`, `pty:LINK`, `tcp`, `tcp:PORT`, `tcp:HOST:PORT` or `unix:PATH`; raises SettingsError for another."""
     kind, _, rest = text.partition(":")
+    if kind == "unix" and rest:
+        return UnixOutlet(Path(rest))
     if kind == "pty":
         return PtyOutlet(Path(rest) if rest else None)
     host, _, port = rest.rpartition(":")
     if kind != "tcp" or not (port or "0").isdecimal():
-        raise SettingsError(f"--to is {text!r}; pty, pty:LINK, tcp, tcp:PORT or tcp:HOST:PORT wanted")
+        raise SettingsError(f"--to is {text!r}; pty, pty:LINK, tcp, tcp:PORT, tcp:HOST:PORT or unix:PATH wanted")
     return TcpOutlet(host or "127.0.0.1", int(port or 0))
 
 

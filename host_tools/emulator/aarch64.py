@@ -44,7 +44,7 @@ class Aarch64:
             host=HOST,
             user=USER,
             port=qemu.free_port(),
-            wearable_port=qemu.free_port(),
+            wearable=str(folder / "wearable"),
         )
         self._own(folder, gateway, image)
         write_record(folder, gateway)
@@ -56,7 +56,7 @@ class Aarch64:
         gateway, image = read_record(folder), Path(read_record(folder).image)
         if not (image / "disk.raw").exists():
             raise EmulatorError(f"{image}: its image is gone; remove {folder.name} and create it again")
-        gateway = _with_free_ports(folder, gateway)
+        gateway = _with_a_free_port(folder, gateway)
         used = folder / "used"
         is_fresh = is_fresh or not used.exists()
         if is_fresh and snapshot_of(folder) != snapshot(image).name:
@@ -73,8 +73,8 @@ class Aarch64:
                 progress=progress,
                 what="waking" if is_fresh else "booting",
             )
-            if gateway.wearable_port:
-                qemu.plug_port(folder, gateway.wearable_port)
+            if gateway.wearable:
+                qemu.add_usb_port(folder, gateway.wearable)
             # Like a board without a clock chip, it has the time of its snapshot.
             _root(folder, gateway, f"date -s @{time.time():.3f} >/dev/null")
         except EmulatorError as error:
@@ -138,7 +138,7 @@ def _root(folder: Path, gateway: Gateway, line: str) -> str:
     return run_as_root(HOST, gateway.port, key=folder / "client", known_hosts=folder / "known_hosts", line=line)
 
 
-def _with_free_ports(folder: Path, gateway: Gateway) -> Gateway:
+def _with_a_free_port(folder: Path, gateway: Gateway) -> Gateway:
     """The same gateway, its sshd on another port where somebody else took the old one meanwhile."""
     port = qemu.free_port(gateway.port)
     if port != gateway.port:

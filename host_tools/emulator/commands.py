@@ -27,7 +27,7 @@ def add_emulator_command(command: AddCommand) -> None:
         "make and run a gateway without hardware",
         "vitaledge emulator create gateway1",
         "vitaledge emulator start gateway1",
-        "edge-runtime simulate cyton --to tcp:PORT      (PORT as `start` prints it; plugs the wearable in)",
+        "edge-runtime simulate cyton --to unix:SOCKET   (as `start` prints it; plugs the wearable in)",
         "vitaledge emulator stop gateway1 --cut         (as if its plug was pulled)",
         "vitaledge emulator create quick --kind container",
         goes_on=True,

@@ -25,9 +25,9 @@ class EmulatorError(EdgeError):
 class Gateway:
     """The record of one emulated gateway, kept in its folder.
 
-    image          folder of the image it was made from
-    user, port     of its sshd on `host`: an account without privileges
-    wearable_port  of this machine, where a simulated wearable is looked for; None: it has no such port
+    image       folder of the image it was made from
+    user, port  of its sshd on `host`: an account without privileges
+    wearable    socket of this machine where a simulated wearable is looked for; None: it has no USB port
     """
 
     schema: int = SCHEMA
@@ -37,7 +37,7 @@ class Gateway:
     host: str
     port: int
     user: str
-    wearable_port: int | None = None
+    wearable: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

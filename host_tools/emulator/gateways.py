@@ -71,7 +71,7 @@ def _kind(folder: Path) -> Kind:
 def _status(folder: Path) -> Status:
     gateway = read_record(folder)
     port = "" if gateway.port == 22 else f":{gateway.port}"
-    wearable = gateway.wearable_port
+    wearable = gateway.wearable
     return Status(
         name=gateway.name,
         kind=gateway.kind,
@@ -79,6 +79,6 @@ def _status(folder: Path) -> Status:
         target=f"ssh://{gateway.user}@{gateway.host}{port}",
         known_hosts=str(folder / "known_hosts"),
         key=str(folder / "client"),
-        wearable=f"edge-runtime simulate PROTOCOL --to tcp:{wearable}" if wearable else None,
+        wearable=f"edge-runtime simulate PROTOCOL --to unix:{wearable}" if wearable else None,
         folder=str(folder),
     )

@@ -89,13 +89,13 @@ def wait_for_end(folder: Path, timeout_s: float) -> None:
         time.sleep(0.05)
 
 
-def plug_port(folder: Path, port: int) -> None:
-    """Give the guest a USB-serial adapter that is plugged in while something listens on `port` of this machine.
+def add_usb_port(folder: Path, wearable: str) -> None:
+    """Give the guest a USB-serial adapter that is plugged in while something listens at the socket `wearable`.
 
     An FTDI FT232, which Linux calls /dev/ttyUSB0. QEMU looks for the listener once a second. Such a device cannot be
     part of a snapshot, so it is added to the running machine.
     """
-    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}
+    address = {"type": "unix", "data": {"path": wearable}}
     with Qmp(folder / "qmp.sock") as qmp:
         qmp.command(
             "chardev-add",
