@@ -96,6 +96,13 @@ class Proxy:
         for one in [self._listener, *self._sockets]:
             one.close()
 
+    def break_now(self) -> None:
+        """Do what there is to do without waiting for more bytes."""
+        self.n_bytes = 0
+        if self.then == "cut":
+            for one in self._sockets:
+                _hang_up(one)
+
     def _start(self, work: object, *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
