@@ -183,7 +183,11 @@ def _load(bundle: Bundle, *names: str) -> dict[str, np.ndarray]:
 
 
 def _worst(wanted: dict[str, np.ndarray], given: dict[str, np.ndarray], name: str) -> float:
-    return float(np.abs(wanted[name] - given[name]).max(initial=0))
+    """The largest difference; a beat without a class has no confidence, which one side alone must not say."""
+    missing = np.isnan(wanted[name]), np.isnan(given[name])
+    if (missing[0] != missing[1]).any():
+        return float("inf")
+    return float(np.abs(wanted[name] - given[name])[~missing[0]].max(initial=0))
 
 
 def _other_count(wanted: dict[str, np.ndarray], given: dict[str, np.ndarray]) -> GoldenResult:

@@ -18,9 +18,10 @@ from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.channels import AsTheyAre, EachConditioned
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Block, Float32Array, Frames, StreamSpec
-from edge_runtime.engine.engine import StreamingTrunk
+from edge_runtime.engine.engine import Engine, StreamingTrunk
 from edge_runtime.engine.onnx import OnnxEngine
 from edge_runtime.engine.windows import Windower
+from edge_runtime.forms import open_form
 from edge_runtime.sensors.synthetic import simulate
 from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
@@ -260,6 +261,9 @@ NAMES = [
     *(f"conditioner at {rate:g} Hz" for rate in RATES_HZ),
     "trunk int8",
     "trunk fp32",
+    "trunk litert int8",
+    "trunk litert fp32",
+    "pipeline litert int8 at 360 Hz",
     "beat picker",
     "reader",
     "signal quality",
@@ -288,15 +292,23 @@ def case(request: pytest.FixtureRequest, engine: OnnxEngine) -> Case:
         return blocks_case(lambda: EachConditioned(CONDITIONING, rate_hz, 2), two, first=17)
     if name.startswith("conditioner"):
         return blocks_case(lambda: Conditioner(CONDITIONING, rate_hz), ecg(rate_hz), first=17)
-    bundle: Bundle = request.getfixturevalue("int8_bundle" if "int8" in name else "fp32_bundle")
+    bundle, runner = _in_form(request, name, engine)
     if name.startswith("trunk"):
-        return blocks_case(lambda: trunk(bundle, engine), tiny_models.signal()[:1500])
+        return blocks_case(lambda: trunk(bundle, runner), tiny_models.signal()[:1500])
     return blocks_case(
-        lambda: open_pipeline(bundle, StreamSpec(rate_hz=rate_hz), engine), ecg(rate_hz), first=40, has_patient=True
+        lambda: open_pipeline(bundle, StreamSpec(rate_hz=rate_hz), runner), ecg(rate_hz), first=40, has_patient=True
     )
 
 
-def trunk(bundle: Bundle, engine: OnnxEngine) -> StreamingTrunk:
+def _in_form(request: pytest.FixtureRequest, name: str, engine: OnnxEngine) -> tuple[Bundle, Engine]:
+    """A bundle in one of its forms, and the engine for it."""
+    precision = "int8" if "int8" in name else "fp32"
+    if "litert" not in name:
+        return request.getfixturevalue(f"{precision}_bundle"), engine
+    return open_form(request.getfixturevalue("all_forms_bundle"), "litert", precision)
+
+
+def trunk(bundle: Bundle, engine: Engine) -> StreamingTrunk:
     m = bundle.manifest
     graph = m.graph(TRUNK)
     return StreamingTrunk(engine.load(bundle, graph), graph, m.hop_samples, m.timing.stride)
