@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +22,6 @@ from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
 from edge_runtime.sinks.jsonlines import JsonLines
 from edge_runtime.sinks.text import TextLines
-from host_tools.ship.device import launcher_text
 
 SPEC = StreamSpec(rate_hz=250.0)
 
@@ -391,60 +389,3 @@ def test_every_line_of_a_simulated_stream_says_so(kind: type[JsonLines]) -> None
         lines[simulated] = stream.getvalue().splitlines()
     assert ["simulated" in line for line in lines[True]] == [True, True]
     assert ["simulated" in line for line in lines[False]] == [False, False]
-
-
-SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian: systemd)")
-@pytest.mark.parametrize("kind", ["--user", "--system"])
-def test_systemd_accepts_the_unit(tmp_path: Path, kind: str) -> None:
-    drop_in = tmp_path / "vitaledge.service.d"
-    drop_in.mkdir()
-    shutil.copy(SYSTEMD / "vitaledge.service", tmp_path)
-    if kind == "--system":
-        shutil.copy(SYSTEMD / "system.conf", drop_in)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", kind, str(tmp_path / "vitaledge.service")],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    complaints = [line for line in done.stderr.splitlines() if "vitaledge" in line]
-    assert (done.returncode, complaints) == (0, [])
-
-
-def unit_command(home: Path, source: str) -> list[str]:
-    """The unit's command as systemd would start it, with the launcher that a deployment writes."""
-    launcher = home / ".local/share/vitaledge/bin/edge-runtime"
-    launcher.parent.mkdir(parents=True)
-    launcher.write_text(launcher_text(sys.executable))
-    launcher.chmod(0o755)
-    unit = (SYSTEMD / "vitaledge.service").read_text().splitlines()
-    command = next(line.removeprefix("ExecStart=") for line in unit if line.startswith("ExecStart="))
-    return command.replace("%h", str(home)).replace("${VITALEDGE_SOURCE}", source).split()
-
-
-def test_the_unit_starts_the_active_release_with_its_own_runtime(tmp_path: Path) -> None:
-    root = tmp_path / ".local/share/vitaledge"
-    package = root / "runtime" / "r1" / "site" / "edge_runtime"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "__main__.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:])")
-    release = root / "releases" / "b1"
-    release.mkdir(parents=True)
-    (release / "release.json").write_text(json.dumps({"schema": 1, "release": "b1", "runtime": "r1"}))
-    (root / "current").symlink_to("releases/b1")
-    url = "serial:///dev/x?protocol=csv&rate_hz=250"
-    with subprocess.Popen(unit_command(tmp_path, url), stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        said = process.communicate()[0].split()
-    # The same process, so that systemd's Type=notify hears its main process.
-    assert said == [str(process.pid), "run", str(release), url, "--json"]
-
-
-def test_the_unit_without_a_release_says_what_to_do(tmp_path: Path) -> None:
-    done = subprocess.run(unit_command(tmp_path, "synthetic:"), capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "current: no release there; deploy one first" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
