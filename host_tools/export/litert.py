@@ -67,6 +67,32 @@ def to_litert(model: onnx.ModelProto, graph: Graph) -> LiteRt:
     return LiteRt(data=file_bytes(file), graph=entry, operators=Counter(o.kind for o in file.operators))
 
 
+def entry_of(model: onnx.ModelProto) -> Graph:
+    """A manifest entry with the shapes of a graph that has fixed ones and no state, for `to_litert`."""
+    constants = {i.name for i in model.graph.initializer}
+    sides = [[t for t in model.graph.input if t.name not in constants], list(model.graph.output)]
+    inputs, outputs = (
+        tuple(
+            Tensor(name=t.name, shape=tuple(d.dim_value for d in t.type.tensor_type.shape.dim), dtype="float32")
+            for t in side
+        )
+        for side in sides
+    )
+    return Graph(
+        name="model",
+        file="model.onnx",
+        runs="every hop",
+        precision="fp32",
+        inputs=inputs,
+        outputs=outputs,
+        states=(),
+        parameters=0,
+        macs=0,
+        integer_operators=0,
+        operators=0,
+    )
+
+
 def _fixed(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
     """The model for one stream and one hop, as the manifest says."""
     fixed = onnx.ModelProto()

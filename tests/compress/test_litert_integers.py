@@ -16,7 +16,7 @@ from host_tools.compress.ptq import finish
 from host_tools.export.litert import to_litert
 from host_tools.export.pack_window import one_window
 from host_tools.export.qdq import Weights, write_qdq
-from host_tools.measure.integer_layers import engine_operators
+from host_tools.measure.integer_layers import integer_layers, litert_integer_layers
 
 litert_runs.needs_litert()
 
@@ -71,6 +71,10 @@ def test_an_int8_network_says_what_it_says_in_onnx_runtime(form: str) -> None:
     # A quantum in a layer moves a logit by a few hundredths of the range.
     assert np.abs(given - wanted).max() <= 0.05 * np.ptp(wanted)
     assert np.median(np.abs(given - wanted)) <= 1e-5 * np.ptp(wanted)
-    # All but the last layer, which gives real numbers.
-    integer = engine_operators(model)
-    assert (made.graph.integer_operators, made.graph.operators) == (4, 5), integer
+    # All but the last layer, which gives real numbers; the interpreter that loads the file says the same.
+    assert (made.graph.integer_operators, made.graph.operators) == litert_integer_layers(model) == (4, 5)
+    assert integer_layers(model) == (5, 5)
+
+
+def test_a_float_network_has_no_integer_layer_in_litert() -> None:
+    assert litert_integer_layers(one_window(simple())) == (0, 5)
