@@ -20,6 +20,7 @@ import pytest
 from shipping_fakes import fake_options, free_port, make_key
 
 from host_tools.ship.options import ShipOptions
+from host_tools.ship.wheels import cache_folder
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 CONFIG = """
@@ -65,6 +66,16 @@ class Gateway:
         """Options with the right key and known hosts, the fake runtime and no wheels."""
         known = self.known_hosts(self.folder / "known_hosts")
         return fake_options(**{"known_hosts": known, "key_file": self.folder / "client", "keepalive_s": 0.5, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """What tests ship is not remembered among what the user ships; wheels that were downloaded are used."""
+    cache = tmp_path_factory.mktemp("cache")
+    wheels = cache_folder() / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    (cache / "wheels").symlink_to(wheels)
+    monkeypatch.setenv("VITALEDGE_CACHE", str(cache))
 
 
 @pytest.fixture(scope="session")
