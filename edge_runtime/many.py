@@ -114,13 +114,14 @@ class ManyStreams:
         """Go on with another bundle from the next hop of every stream; raises BundleError if its contract differs.
 
         Its trunk first runs over the hops that its receptive field covers, so its state is as if it had always run.
-        Beats found before the boundary are decided by the model that found them. The memory over beats is kept if
-        the heads are the same, and starts anew otherwise.
+        If the heads are the same, the memory over beats is kept and beats that wait for their decision are decided by
+        the new one; if not, that memory starts anew and beats found before the boundary are decided by the old one.
         """
         n_past = self._history.shape[1]
         refuse_other_contract(self.model.manifest, model.manifest, n_past * self._hop)
         if has_same_head(self.model, model):
             model.head.copy_state(self.model.head)
+            self._beats.hand_over(model)
         for back in range(n_past, 0, -1):
             slots = np.flatnonzero(self._n_hops >= back)
             if len(slots):

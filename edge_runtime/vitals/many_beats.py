@@ -72,6 +72,14 @@ class ManyBeats:
         self._recent[slot] = np.inf
         self._next_decision[slot] = NEVER
 
+    def hand_over(self, model: object) -> None:
+        """Beats that wait for their decision are classified by this model instead of the one that found them."""
+        for waiting in self._waiting:
+            if waiting:
+                beats = [(frame, position, embedding, model) for frame, position, embedding, _ in waiting]
+                waiting.clear()
+                waiting.extend(beats)
+
     def feed(self, rows: Rows, starts: NDArray[np.int64], scores: Float32Array, model: object) -> list[Due]:
         """Beats to decide, in each stream in order of time.
 
