@@ -77,3 +77,9 @@ def test_models_depend_on_the_noise_they_heard() -> None:
     noise = [np.zeros(4, np.float32), np.ones(4, np.float32)]
     keys = {_key(NOISY, [], []), _key(RECIPE, [], []), *(_key(NOISY, [], [n]) for n in noise)}
     assert len(keys) == 4
+
+
+def test_more_students_leave_those_there_are_as_they_are() -> None:
+    more = replace(RECIPE, student=replace(RECIPE.student, seeds=(0, 1, 2, 3)))
+    other = replace(RECIPE, student=replace(RECIPE.student, dropout=RECIPE.student.dropout + 0.1))
+    assert _key(more, [], []) == _key(RECIPE, [], []) != _key(other, [], [])
