@@ -95,6 +95,10 @@ class Aarch64:
         """Whether its QEMU runs."""
         return qemu.running_pid(folder) is not None
 
+    def keys(self, folder: Path) -> Path:
+        """Its own folder."""
+        return folder
+
     def remove(self, folder: Path) -> None:
         """All it has lies in its folder."""
 

@@ -79,6 +79,9 @@ class Kind(Protocol):
     def is_running(self, folder: Path) -> bool:
         """Whether it runs now."""
 
+    def keys(self, folder: Path) -> Path:
+        """Folder of `client`, the key that lets in, and of `known_hosts`."""
+
     def remove(self, folder: Path) -> None:
         """Free what it has outside its folder; it is stopped."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from host_tools.emulator.aarch64 import Aarch64
+from host_tools.emulator.container import Container
 from host_tools.emulator.gateway import RECORD, EmulatorError, Gateway, Kind, Progress, Status, read_record
 from host_tools.emulator.places import gateway_folder, gateways, locked, remove_tree
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Aarch64(),)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Aarch64(), Container())}
 
 
 def create(name: str, kind: str, progress: Progress) -> Gateway:
@@ -69,16 +70,16 @@ def _kind(folder: Path) -> Kind:
 
 
 def _status(folder: Path) -> Status:
-    gateway = read_record(folder)
+    gateway, kind = read_record(folder), _kind(folder)
     port = "" if gateway.port == 22 else f":{gateway.port}"
     wearable = gateway.wearable
     return Status(
         name=gateway.name,
         kind=gateway.kind,
-        state="running" if KINDS[gateway.kind].is_running(folder) else "stopped",
+        state="running" if kind.is_running(folder) else "stopped",
         target=f"ssh://{gateway.user}@{gateway.host}{port}",
-        known_hosts=str(folder / "known_hosts"),
-        key=str(folder / "client"),
+        known_hosts=str(kind.keys(folder) / "known_hosts"),
+        key=str(kind.keys(folder) / "client"),
         wearable=f"edge-runtime simulate PROTOCOL --to unix:{wearable}" if wearable else None,
         folder=str(folder),
     )

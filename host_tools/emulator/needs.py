@@ -25,6 +25,13 @@ MAKE_AARCH64: dict[str, str] = RUN_AARCH64 | {
     "cpio": "cpio",
 }
 
+CONTAINER: dict[str, str] = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "ssh-keygen": "openssh-client",
+}
+
 
 def _is_there(name: str) -> bool:
     # Administrators' programs are not on every user's path.
