@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +18,9 @@ from edge_runtime.contract.errors import EdgeError, one_line
 if TYPE_CHECKING:
     from edge_runtime.contract.bundle import Bundle
     from edge_runtime.contract.manifest import Manifest
+    from edge_runtime.contract.signal import StreamSpec
     from edge_runtime.engine.engine import Engine
+    from edge_runtime.pipeline import Pipeline
     from edge_runtime.sensors.bytestream import Recorder
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -53,12 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """At the terminal's width; argparse itself would load `shutil` and its archive formats for that, at every start."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size().columns
+        except (OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=max(40, columns - 2))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-runtime",
         description="Turn a wearable's samples into readings.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"edge-runtime {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -162,7 +176,7 @@ def _plain(commands: Commands, name: str, act: object, text: str, *examples: str
         help=text,
         description=text,
         epilog="\n  ".join(["examples:", *examples]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.set_defaults(act=act)
     return command
@@ -196,12 +210,13 @@ def _count(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from contextlib import closing
 
-    from edge_runtime.sensors.capture import CaptureWriter
     from edge_runtime.service import systemd_notifier
 
     try:
         if options.capture is None:
             return _stream(options, realtime=True)
+        from edge_runtime.sensors.capture import CaptureWriter  # it knows all protocols, which takes time to load
+
         with closing(CaptureWriter(options.capture)) as recorder:
             return _stream(options, realtime=True, recorder=recorder)
     except EdgeError as error:
@@ -220,16 +235,25 @@ def _stream(options: argparse.Namespace, *, realtime: bool, recorder: Recorder |
     from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
     from edge_runtime.sinks.jsonlines import JsonLines
     from edge_runtime.sinks.text import TextLines
+    from edge_runtime.streams import StreamNote, notes_folder
 
     bundle, engine = _opened(options)
     sink = JsonLines(sys.stdout) if options.json else TextLines(sys.stdout)
+    note = StreamNote(options.source, bundle.id, notes_folder())
+    notify = systemd_notifier()
+
+    def opened(spec: StreamSpec) -> Pipeline:
+        pipeline = open_pipeline(bundle, spec, engine)
+        note.follow(pipeline)
+        return pipeline
+
     with stop_on_signals() as stop:
         run_service(
             lambda: open_source(options.source, realtime=realtime, recorder=recorder),
-            lambda spec: open_pipeline(bundle, spec, engine),
+            opened,
             sink,
             stop=stop,
-            notify=systemd_notifier(),
+            notify=note.beside(notify) if realtime else notify,
             waits=realtime and options.wait,
         )
     return 0
@@ -273,6 +297,9 @@ def _bench(options: argparse.Namespace) -> int:
         figures = {"stage": found.stage, "n": found.n, "p50_ns": found.p50_ns, "p95_ns": found.p95_ns}
         figures |= {"p99_ns": found.p99_ns, "max_ns": found.max_ns}
         _say(options, figures, "  ".join(f"{k} {v}" for k, v in figures.items()))
+    for record in report.records:
+        told = {"record": record.name} | record.ledger.to_json()
+        _say(options, told, "  ".join(f"{k} {v}" for k, v in told.items() if k != "name"))
     return 0
 
 
@@ -342,6 +369,7 @@ def _info(options: argparse.Namespace) -> int:
     from edge_runtime import probes
     from edge_runtime.contract.bundle import open_bundle
     from edge_runtime.forms import read_choice
+    from edge_runtime.streams import noted_streams, notes_folder
 
     bundle = open_bundle(options.bundle)
     m, choice = bundle.manifest, read_choice(bundle)
@@ -363,7 +391,9 @@ def _info(options: argparse.Namespace) -> int:
         "machine": asdict(probes.machine()),
         "state": probes.machine_state().to_json(),
     }
-    _say(options, facts, "\n".join(_lines(facts)))
+    streams = noted_streams(notes_folder())
+    told = {"streams": {f"stream {i}": note for i, note in enumerate(streams, 1)} or None}
+    _say(options, facts | {"streams": streams}, "\n".join(_lines(facts | told)))
     return 0
 
 
@@ -372,7 +402,9 @@ def _sources(options: argparse.Namespace) -> int:
 
     found: dict[str, list[dict[str, object]]] = {"ports": ports(), "protocols": protocols()}
     lines = [f"{p['port']}  {p['description'] or ''}" for p in found["ports"]] or ["no serial port"]
-    lines += [f"{p['protocol']:12} {p['title']}: {p['rate_hz']:g} Hz, {p['baud']} baud" for p in found["protocols"]]
+    for p in found["protocols"]:
+        way = "Bluetooth LE" if p["baud"] is None else f"{p['baud']} baud"
+        lines.append(f"{p['protocol']:14} {p['title']}: {p['rate_hz']:g} Hz, {way}")
     _say(options, dict(found), "\n".join(lines))
     return 0
 

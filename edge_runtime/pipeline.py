@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -144,7 +145,7 @@ class Pipeline:
         if self._word is not None:
             self._word.watch(block)
         if _is_finite(block.samples):
-            return readings + self._feed_usable(block) if readings else self._feed_usable(block)
+            return readings + self._feed_usable(block)
         is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
         is_usable: NDArray[np.bool_] = np.all(is_number, axis=1)
         for part in _usable_runs(block, is_usable):
@@ -157,6 +158,14 @@ class Pipeline:
         self._missing += missing
         self._refuse_missing()
         return readings
+
+    def so_far(self) -> Ledger:
+        """The ledger as if the stream ended now; it balances."""
+        now = replace(self.ledger)
+        if self._segment_start is not None:
+            now.scored += self._scored_to - self._segment_start
+            now.dropped += self._segment_stop - self._scored_to
+        return now
 
     def finish(self) -> list[Reading]:
         """The stream ends here: decide what still waits for look-ahead."""
@@ -173,9 +182,11 @@ class Pipeline:
         for conditioned in blocks:
             self._read.watch(conditioned)
             for frames in self._score.feed(conditioned):
-                new = [r for r in self._read.feed(frames) if r.sample < self._segment_stop]
-                if new and self._word is not None:
-                    new = self._word.judged(new)
+                new = self._read.feed(frames)
+                if new:
+                    new = [r for r in new if r.sample < self._segment_stop]
+                    if self._word is not None:
+                        new = self._word.judged(new)
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
                 readings += new

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract.errors import SourceError
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
 from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
 from edge_runtime.sensors.serial import SerialLink, open_port, set_latency_timer
 
@@ -170,7 +171,7 @@ def ports(by_id: Path = BY_ID) -> list[dict[str, object]]:
 
 
 def protocols() -> list[dict[str, object]]:
-    """The protocols this runtime speaks, as their usual options describe them."""
+    """The protocols this runtime speaks, as their usual options describe them; those without a baud are Bluetooth's."""
     found: list[dict[str, object]] = []
     for p in PROTOCOLS.values():
         spec = p.decoder(p.example).spec
@@ -183,6 +184,19 @@ def protocols() -> list[dict[str, object]]:
                 "unit": spec.unit,
                 "channels": list(spec.channels),
                 "example": p.example,
+            }
+        )
+    for ble in BLE_PROTOCOLS.values():
+        spec = ble.make_decoder(ble.options()).spec
+        found.append(
+            {
+                "protocol": ble.name,
+                "title": ble.title,
+                "baud": None,
+                "rate_hz": spec.rate_hz,
+                "unit": spec.unit,
+                "channels": list(spec.channels),
+                "example": "",
             }
         )
     return found

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli import main
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
 from edge_runtime.sensors.probe import judged, ports, ranked
 from edge_runtime.sensors.protocols import PROTOCOLS
 
@@ -97,7 +98,8 @@ def test_a_silent_terminal_is_said_in_one_line(capsys: pytest.CaptureFixture[str
 def test_sources_lists_every_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sources", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [p["protocol"] for p in found["protocols"]] == list(PROTOCOLS)
+    assert [p["protocol"] for p in found["protocols"]] == [*PROTOCOLS, *BLE_PROTOCOLS]
+    assert [p["protocol"] for p in found["protocols"] if p["baud"] is None] == list(BLE_PROTOCOLS)
     assert isinstance(found["ports"], list)
 
 
