@@ -30,6 +30,7 @@ from edge_runtime.sinks.jsonlines import JsonLines
 HERE = Path(__file__).resolve().parent
 RATE_HZ, HOP, FRAME = 125, 25, 5
 HOP_NS = HOP * 10**9 // RATE_HZ
+OVERHEAD_FLOOR = {"edge": 3.0, "csv": 12.0}  # lines of text are parsed one by one, with every check
 WIRES = {"edge": "protocol=edge&rate_hz=125&samples=25&scale=0.001", "csv": "protocol=csv&rate_hz=125"}
 
 
@@ -127,9 +128,7 @@ class Gateway:
     def __init__(self, bundle: Bundle, query: str) -> None:
         wired = parse_wired(query, "bench")
         ecg = simulate(1200, rate_hz=RATE_HZ, seed=3, pvc=0.05, pac=0.05).samples[:, :1]
-        per_hop = [HOP, *ecg.shape[1:]]
         self.chunks = [self._bytes(wired.name, ecg[i : i + HOP], i) for i in range(0, len(ecg), HOP)]
-        assert per_hop == [HOP, 1]
         self._connection, self._timeline = Connection("bench", wired), Timeline(RATE_HZ)
         self._pipeline = open_pipeline(bundle, StreamSpec(rate_hz=float(RATE_HZ)), open_engine())
         self._sink = JsonLines(Nowhere())  # type: ignore[arg-type]
@@ -158,13 +157,12 @@ class Gateway:
 def test_bytes_in_readings_out_against_the_bare_engine_call(
     benchmark: Any, bundle: Bundle, step: Callable[[], None], wire: str
 ) -> None:
-    """Eight seconds a round; all the head's calls, one a beat, count on our side and not on the other."""
+    """0.8 s a round, about one beat; the head's calls count on our side and not on the other."""
     gateway = Gateway(bundle, WIRES[wire])
     found = benchmark.pedantic(
-        lambda: compare(step, gateway.hop, rounds=140, calls=40, warm_up=100), rounds=1, iterations=1
+        lambda: compare(step, gateway.hop, rounds=1400, calls=4, warm_up=100), rounds=1, iterations=1
     )
     middle = keep(benchmark, found, floor=3.0, goal=1.6)
     benchmark.extra_info["readings"] = gateway.n_readings
     assert gateway.n_readings > 1000
-    if wire == "edge":
-        assert middle <= 3.0
+    assert middle <= OVERHEAD_FLOOR[wire]

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -156,6 +155,8 @@ def systemd_notifier(environment: Mapping[str, str] = os.environ) -> Callable[[s
         return lambda state: None
     # An address that starts with @ is in Linux's abstract name space, where the first byte is zero.
     target = "\0" + address[1:] if address.startswith("@") else address
+
+    import socket  # only where systemd listens
 
     def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:

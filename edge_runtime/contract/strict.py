@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ def build(cls: type[T], value: object, where: str, error: type[EdgeError], base:
     """
     if not isinstance(value, dict):
         raise error(f"{where}: found {type(value).__name__}; a table wanted")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     unknown = sorted(set(value) - set(fields))
     if unknown:
@@ -36,6 +37,12 @@ def build(cls: type[T], value: object, where: str, error: type[EdgeError], base:
         return cls(**given)
     except EdgeError as refused:  # by the dataclass itself
         raise error(f"{where}: {refused}") from refused
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Types of the fields; each is text that has to be compiled, so once for a class."""
+    return typing.get_type_hints(cls)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -101,7 +101,7 @@ class Connection:
         before_ns, newest_ns = self._newest_ns, self.clock.observe(blocks[-1].stop - 1, blocks[-1].t_ns)
         times = [min(max(self.clock.time_ns(b.stop - 1), before_ns), newest_ns) for b in blocks[:-1]]
         self._newest_ns = newest_ns
-        return [replace(b, t_ns=t_ns) for b, t_ns in zip(blocks, [*times, newest_ns], strict=True)]
+        return [_at(b, t_ns) for b, t_ns in zip(blocks, [*times, newest_ns], strict=True)]
 
     def _shifted(self, blocks: Sequence[Block], t_ns: int) -> list[Block]:
         silence_s = 0.0 if self._last_ns is None else (t_ns - self._last_ns) * 1e-9
@@ -113,6 +113,13 @@ class Connection:
                 missing = round(silence_s * rate) - came
                 self._skipped += missing if missing > 0.5 * rate else 0
         return [replace(b, start=b.start + self._skipped) for b in blocks] if self._skipped else list(blocks)
+
+
+def _at(block: Block, t_ns: int) -> Block:
+    """The same block with another time; `replace` would make every field anew, and takes four times as long."""
+    timed: Block = object.__new__(type(block))
+    timed.__dict__.update(block.__dict__, t_ns=t_ns)
+    return timed
 
 
 class ByteSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -217,7 +218,7 @@ class FramedDecoder:
             values = values[:, self._columns]
             contact = contact if contact is None or contact.ndim == 1 else contact[:, self._columns]
         if contact is None:
-            contact = np.ones(len(values), np.bool_)
+            contact = _all_touch(len(values))
         elif contact.ndim == 2:
             contact = np.asarray(contact.all(axis=1))
         return SensorBlock(
@@ -227,3 +228,11 @@ class FramedDecoder:
             contact=contact,
             quality=found.quality,
         )
+
+
+@lru_cache(maxsize=16)
+def _all_touch(n: int) -> BoolArray:
+    """Contact of samples that all have it; read-only, since many blocks share it."""
+    contact = np.ones(n, np.bool_)
+    contact.setflags(write=False)
+    return contact

@@ -141,6 +141,9 @@ class FrameFinder:
         data, self._known = np.frombuffer(whole, np.uint8), len(self._rest)
         runs: list[Run] = []
         at = self._take_steady(whole, data, runs)
+        if at == len(whole):
+            self._rest = b""
+            return runs
         while True:
             at += self._take_run(data, at, runs)
             if len(data) - at < (form.head or form.length):

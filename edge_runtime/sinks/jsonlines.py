@@ -8,6 +8,8 @@ from typing import Protocol, TextIO
 
 from edge_runtime.contract.signal import Ledger, Reading, StreamSpec
 
+ENCODER = json.JSONEncoder(allow_nan=False)  # `dumps` would make one for each line
+
 
 class Sink(Protocol):
     """Where readings go; `is_open` turns false when nobody takes them any more."""
@@ -52,8 +54,10 @@ class JsonLines:
 
     def line(self, said: Reading | Ledger) -> str:
         """One JSON object."""
-        marks = {"simulated": True} if self.is_simulated else {}
-        return json.dumps(said.to_json() | marks, allow_nan=False)
+        line = said.to_json()
+        if self.is_simulated:
+            line["simulated"] = True
+        return ENCODER.encode(line)
 
     def _let_go(self) -> None:
         """Point the stream nowhere: the interpreter flushes what it still holds at exit, and must not fail then."""

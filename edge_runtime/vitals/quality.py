@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_runtime.contract.signal import Block
+from edge_runtime.contract.signal import Block, Float32Array
 
 WINDOW_S = 5.0
 PIECE_S = 0.2
 FLAT_MV = 0.005  # a piece that moves less than this is a loose electrode or a stuck converter
 LARGEST_MV = 15.0  # above any surface ECG: saturation or a wrong gain
 SETTLING_S = 2.0
+MOST_WAITING = 64  # blocks
 
 
 class SignalQuality:
@@ -18,7 +19,7 @@ class SignalQuality:
 
     A piece of 0.2 s counts as unusable if it is flat or out of range, and so does the time before the stream
     began and its first 2 s, in which filters settle. Asking by position, not by what came last, keeps the answer
-    free of how the stream was cut.
+    free of how the stream was cut. Blocks wait, so that all of them are judged at once when a beat asks.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -30,6 +31,7 @@ class SignalQuality:
     def reset(self) -> None:
         """Forget the stream."""
         self._usable: list[bool] = []
+        self._waiting: list[Float32Array] = []
         self._rest = np.zeros(0, np.float32)
         self._seen = 0
         self._start: int | None = None
@@ -38,9 +40,14 @@ class SignalQuality:
         """Take in one conditioned block."""
         if self._start is None:
             self._start = block.start
-        x = block.samples[:, 0]
-        if len(self._rest):
-            x = np.concatenate((self._rest, x))
+        self._waiting.append(block.samples)
+        if len(self._waiting) == MOST_WAITING:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Judge the pieces that are whole by now."""
+        x = np.concatenate((self._rest, *(samples[:, 0] for samples in self._waiting)))
+        self._waiting.clear()
         n = len(x) // self._piece
         pieces = x[: n * self._piece].reshape(n, self._piece)
         for low, high in zip(pieces.min(axis=1).tolist(), pieces.max(axis=1).tolist(), strict=True):
@@ -61,10 +68,14 @@ class SignalQuality:
         return 0 <= i < len(self._usable) and not is_settling and not self._usable[i]
 
     def forget(self, stop: int) -> None:
-        """Drop what no question about `stop` or later needs."""
+        """Drop what no question about `stop` or later needs; what waits to be judged is not dropped."""
+        if len(self._usable) <= 2 * self._pieces:
+            return
         del self._usable[: max(0, self._index(stop) - self._pieces)]
 
     def _index(self, stop: int) -> int:
         """How many of the kept pieces end at or before `stop`."""
+        if self._waiting:
+            self._judge()
         dropped = self._seen - len(self._usable)
         return (stop - (self._start or 0)) // self._piece - dropped

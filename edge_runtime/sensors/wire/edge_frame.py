@@ -27,6 +27,7 @@ KIND = {"i16": 0x10, "i24": 0x11, "f32": 0x12}
 BYTES = {"i16": 2, "i24": 3, "f32": 4}
 HEAD, OVERHEAD, MAX_PAYLOAD = 9, 12, 240
 END = 0x0D
+I16, LOWEST, LOWEST_BYTES = np.dtype("<i2"), -(2**15), b"\x00\x80"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class EdgeFrame(WireFormat):
         self.steady = OVERHEAD + self._payload
         # Integers times such a scale stay within float32, so nothing has to be looked for.
         self._is_safe = options.type != "f32" and max(abs(options.offset), 2.0**23) * abs(options.scale) < 1e37
+        self._is_small = options.type == "i16" and self._is_safe
         self.rate_hz, self.samples_per_frame = options.rate_hz, options.samples
         self.channels = tuple(Channel(name=name, unit=options.unit) for name in names)
 
@@ -112,6 +114,8 @@ class EdgeFrame(WireFormat):
 
     def samples(self, rows: ByteRows, is_new: bool) -> Samples:
         """All columns; contact by column."""
+        if self._is_small and len(rows) == 1:
+            return self._small(rows.tobytes())
         payload = np.ascontiguousarray(rows[:, HEAD:-3])
         if self._type == "f32":
             values = payload.view("<f4").astype(np.float64)
@@ -135,3 +139,13 @@ class EdgeFrame(WireFormat):
             scaled = ((values.reshape(shape) - o.offset) * o.scale).astype(np.float32)
         scaled[np.isinf(scaled)] = math.nan
         return Samples(values=scaled, contact=contact.reshape(shape))
+
+    def _small(self, frame: bytes) -> Samples:
+        """The usual case, one frame of int16: the same numbers with fewer calls."""
+        o = self._options
+        counts = np.frombuffer(frame, I16, self._payload // 2, HEAD).reshape(-1, len(self.channels))
+        values = counts.astype(np.float64)
+        values -= o.offset
+        values *= o.scale
+        contact = counts != LOWEST if LOWEST_BYTES in frame else None
+        return Samples(values=values.astype(np.float32), contact=contact)
