@@ -26,7 +26,15 @@ class Comparison:
         return np.array(self.other_ns) / np.array(self.ours_ns)
 
 
-def compare(other: Call, ours: Call, *, rounds: int = 400, calls: int = 5, warm_up: int = 50) -> Comparison:
+def compare(
+    other: Call,
+    ours: Call,
+    *,
+    rounds: int = 400,
+    calls: int = 5,
+    warm_up: int = 50,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> Comparison:
     """Time both sides in turns; which one goes first changes from round to round."""
     for _ in range(warm_up):
         other()
@@ -34,7 +42,7 @@ def compare(other: Call, ours: Call, *, rounds: int = 400, calls: int = 5, warm_
     spent: tuple[list[int], list[int]] = ([], [])
     for i in range(rounds):
         for side in ((0, 1), (1, 0))[i % 2]:
-            spent[side].append(_spent_ns((other, ours)[side], calls))
+            spent[side].append(_spent_ns((other, ours)[side], calls, clock))
     return Comparison(other_ns=spent[0], ours_ns=spent[1], calls=calls)
 
 
@@ -63,8 +71,8 @@ def _median_us(spent_ns: list[int], calls: int) -> float:
     return round(float(np.median(spent_ns)) / calls / 1e3, 3)
 
 
-def _spent_ns(call: Call, calls: int) -> int:
-    begun = time.perf_counter_ns()
+def _spent_ns(call: Call, calls: int, clock: Callable[[], int]) -> int:
+    begun = clock()
     for _ in range(calls):
         call()
-    return time.perf_counter_ns() - begun
+    return clock() - begun

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.assemble import TRUNK
 from edge_runtime.contract.preprocess import Conditioner
@@ -139,35 +138,33 @@ class ManyStreams:
             rhythms = np.array([b.rhythm for b in beats], np.float32)
             rows = rows_of(np.array([b.slot for b in beats]))
             probabilities = cast(Model, beats[0].model).head.step(rows, [embeddings, rhythms])
-            labels = probabilities.argmax(axis=1).tolist()
+            labels: list[int] = probabilities.argmax(axis=1).tolist()
             is_known, qualities = self._judged(beats, rows)
-            told = zip(beats, labels, probabilities.tolist(), is_known.tolist(), qualities.tolist(), strict=True)
-            out += [self._reading(*of) for of in told]
+            names, confidences = self.model.manifest.classes, probabilities[np.arange(len(beats)), labels].tolist()
+            arrived = self.t_ns[rows.slots].tolist()
+            for i, beat in enumerate(beats):
+                grid, known = self.lane(beat.slot).grid, is_known[i]
+                sample = max(0, grid.source_position(beat.position))
+                reading = Reading(
+                    name="beat",
+                    sample=sample,
+                    t_s=sample / grid.source_rate_hz,
+                    value=names[labels[i]] if known else None,
+                    confidence=confidences[i] if known else None,
+                    quality=qualities[i] if known else 0.0,
+                    t_ns=arrived[i],
+                )
+                out.append((beat.slot, reading))
         return out
 
-    def _judged(self, beats: list[Due], rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def _judged(self, beats: list[Due], rows: Rows) -> tuple[list[bool], list[float]]:
         """Whether the signal supports each beat, and its quality."""
         slots = rows.slots
         positions, seen = np.array([b.position for b in beats]), np.array([b.seen for b in beats])
         begins = self._begin[slots]
         is_known = self._support.holds(slots, positions, seen, begins)
         is_known &= ~self._quality.is_broken(slots, np.rint(positions).astype(np.int64))
-        return is_known, self._quality.share(slots, seen)
-
-    def _reading(
-        self, beat: Due, label: int, probabilities: list[float], is_known: bool, quality: float
-    ) -> tuple[int, Reading]:
-        grid = self.lane(beat.slot).grid
-        sample = max(0, grid.source_position(beat.position))
-        return beat.slot, Reading(
-            name="beat",
-            sample=sample,
-            t_s=sample / grid.source_rate_hz,
-            value=self.model.manifest.classes[label] if is_known else None,
-            confidence=probabilities[label] if is_known else None,
-            quality=quality if is_known else 0.0,
-            t_ns=int(self.t_ns[beat.slot]),
-        )
+        return is_known.tolist(), self._quality.share(slots, seen).tolist()
 
 
 def _rounds(due: list[Due]) -> list[list[Due]]:

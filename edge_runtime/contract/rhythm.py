@@ -36,17 +36,19 @@ class RhythmContext:
 
     def features(self, t_s: float, next_s: float | None) -> list[float]:
         """Features of the beat at `t_s`; `next_s` is the following beat's time if it is already known."""
-        rr = self._fast if self._last_s is None else min(max(t_s - self._last_s, MIN_RR_S), MAX_RR_S)
-        seen = self.look_ahead_s if next_s is None else min(max(next_s - t_s, MIN_RR_S), self.look_ahead_s)
+        fast, last_s = self._fast, self._last_s
+        rr = fast if last_s is None else _within(t_s - last_s, MIN_RR_S, MAX_RR_S)
+        seen = self.look_ahead_s if next_s is None else _within(next_s - t_s, MIN_RR_S, self.look_ahead_s)
+        log = math.log
         row = [
-            3.0 * math.log(rr / self._fast),
-            3.0 * math.log(seen / self._fast),
-            3.0 * math.log(rr / self._slow),
-            3.0 * math.log(rr / self._previous_rr),
-            min(max(math.log(seen / rr), -1.0), 1.0),
+            3.0 * log(rr / fast),
+            3.0 * log(seen / fast),
+            3.0 * log(rr / self._slow),
+            3.0 * log(rr / self._previous_rr),
+            _within(log(seen / rr), -1.0, 1.0),
             2.0 * (rr - 0.8),
             5.0 * self._irregularity,
-            float(seen >= self.look_ahead_s),
+            1.0 if seen >= self.look_ahead_s else 0.0,
         ]
         self._update(t_s, rr)
         return row
@@ -58,8 +60,13 @@ class RhythmContext:
             fast, slow = max(FAST, 1.0 / self._n), max(SLOW, 1.0 / self._n)
             if self._n > 1:
                 change = abs(rr - self._previous_rr) / self._fast
-                self._irregularity += fast * (min(change, 1.0) - self._irregularity)
+                self._irregularity += fast * ((change if change < 1.0 else 1.0) - self._irregularity)
             self._fast += fast * (rr - self._fast)
             self._slow += slow * (rr - self._slow)
             self._previous_rr = rr
         self._last_s = t_s
+
+
+def _within(value: float, low: float, high: float) -> float:
+    """The value, or the bound that it passed; cheaper than min and max, and called for every beat."""
+    return low if value < low else high if value > high else value

@@ -13,7 +13,7 @@ from edge_runtime.contract.manifest import Graph, State
 from edge_runtime.contract.rows import Rows, rows_of
 from edge_runtime.engine.engine import Batch, BatchEngine
 
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class SlottedGraph:
