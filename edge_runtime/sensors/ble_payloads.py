@@ -17,6 +17,10 @@ POLAR_EPOCH_S = 946_684_800  # 2000-01-01 in Unix time
 POLAR_HEAD = 10
 ECG, PPG, ACC = 0, 1, 2
 PPG_CHANNELS, PPG_BYTES = 4, 3
+# PLX measurement status: demonstration, test, unavailable, invalid. Sensor status: not on the user, displaced,
+# malfunctioning, disconnected. Source: Pulse Oximeter Service 1.0.1, tables 3.4 and 3.5.
+NO_MEASUREMENT, QUESTIONABLE = 0x0400 | 0x0800 | 0x2000 | 0x8000, 0x4000
+NO_SENSOR = 0x0800 | 0x2000 | 0x4000 | 0x8000
 SFLOAT_SPECIAL = {0x07FF, 0x0800, 0x07FE, 0x0802, 0x0801}  # NaN, NRes, +infinity, -infinity, reserved
 
 
@@ -91,14 +95,14 @@ def pulse_oximetry(payload: bytes) -> PulseOximetry | None:
         return None
     measured = int.from_bytes(payload[measured_at : measured_at + 2], "little") if flags & 4 else 0
     sensor = int.from_bytes(payload[sensor_at : sensor_at + 3], "little") if flags & 8 else 0
-    has_contact, is_valid = not sensor & 0x0800, not measured & 0x8000
+    has_contact, is_valid = not sensor & NO_SENSOR, not measured & NO_MEASUREMENT
     spo2, pulse = (sfloat(int.from_bytes(payload[i : i + 2], "little")) for i in (1, 3))
     is_usable = has_contact and is_valid
     return PulseOximetry(
         spo2_percent=spo2 if is_usable else math.nan,
         pulse_bpm=pulse if is_usable else math.nan,
         has_contact=has_contact,
-        is_questionable=bool(measured & 0x4000),
+        is_questionable=bool(measured & QUESTIONABLE),
     )
 
 

@@ -67,6 +67,8 @@ def delta_frame(rows: Sequence[Sequence[int]], widths: Sequence[int], counts: Se
         ("01 2C 01", 300, None, None, ()),
         ("10 3C 00 04", 60, None, None, (1.0,)),
         ("16 3C 00 04 00 02 01 00", 60, True, None, (1.0, 0.5, 1 / 1024)),
+        # As in ActiGraph's description of its heart rate log: HR 66, two intervals.
+        ("16 42 18 04 70 01", 66, True, None, (1048 / 1024, 368 / 1024)),
         ("18 3C 34 12 00 03", 60, None, 0x1234, (0.75,)),
         ("1F 50 00 01 00 00 04", 80, True, 1, (1.0,)),
     ],
@@ -97,9 +99,15 @@ def test_special_sfloats_are_no_numbers(raw: int) -> None:
 
 
 @pytest.mark.parametrize("flags", range(32))
-@pytest.mark.parametrize(("measured", "sensor", "is_usable"), [(0, 0, True), (0x8000, 0, False), (0, 0x0800, False)])
+@pytest.mark.parametrize(
+    ("measured", "sensor", "is_usable"),
+    [(0, 0, True), (0x01C0, 0x0410, True)]
+    + [(bit, 0, False) for bit in (0x0400, 0x0800, 0x2000, 0x8000)]
+    + [(0, bit, False) for bit in (0x0800, 0x2000, 0x4000, 0x8000)],
+)
 def test_oximetry_with_every_set_of_optional_fields(flags: int, measured: int, sensor: int, is_usable: bool) -> None:
-    """Bluetooth SIG, PLX Continuous Measurement 0x2A5F; 8000 invalid, sensor 0800 not on user."""
+    """Bluetooth SIG, Pulse Oximeter Service 1.0.1, tables 3.4 and 3.5: demonstration, test, unavailable, invalid; a
+    sensor off the user, displaced, malfunctioning, disconnected. Early or validated data and a poor signal are data."""
     body = bytes((flags,)) + sfloat_bytes(97, 0) + sfloat_bytes(725, -1)
     body += sfloat_bytes(1, 0) * 2 if flags & 1 else b""
     body += sfloat_bytes(2, 0) * 2 if flags & 2 else b""
@@ -123,6 +131,34 @@ def test_a_polar_ecg_frame_by_hand() -> None:
     assert found is not None
     assert found.t_ns == 1_577_836_800 * SECOND_NS  # Unix time of 2020-01-01
     np.testing.assert_array_equal(found.samples[:, 0], [1, -1, 8388607, -8388608])
+
+
+def test_a_polar_ppg_frame_as_in_polars_own_tests() -> None:
+    """The beginning of a frame of type 0 in the unit tests of Polar's BLE SDK (PpgDataTest): a first sample of four
+    channels, then differences of 10 bits; the SDK's comment says 178, -68, -178, 68."""
+    body = bytes.fromhex("2C2D00 C27700 D3D2FF 3D88FF 0A 01 B2F0EE3411")
+    found = payloads.polar(pmd(1, 0x80, 5, body))
+    assert found is not None
+    first = [11564, 30658, -11565, -30659]
+    np.testing.assert_array_equal(
+        found.samples, [first, [v + d for v, d in zip(first, (178, -68, -178, 68), strict=True)]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "stop"),
+    [
+        ("polar-ecg", "02 00 0001 8200 0101 0E00", "03 00"),
+        ("polar-acc", "02 02 0001 C800 0101 1000 0201 0800", "03 02"),
+        ("polar-ppg", "02 01 0001 3700 0101 1600 0401 04", "03 01"),
+    ],
+)
+def test_polar_is_started_by_the_bytes_that_published_clients_write(name: str, start: str, stop: str) -> None:
+    """130 Hz of 14 bits; 200 Hz of 16 bits in 8 g; 55 Hz of 22 bits in four channels: many public clients agree."""
+    protocol = BLE_PROTOCOLS[name]
+    assert (protocol.start, protocol.stop) == (bytes.fromhex(start), bytes.fromhex(stop))
+    assert protocol.control == "fb005c81-02e7-f387-1cad-8acd2d8df0c8"
+    assert protocol.notify == "fb005c82-02e7-f387-1cad-8acd2d8df0c8"
 
 
 @QUICK
