@@ -62,17 +62,21 @@ class Measured:
 
 
 def measure_forms(
-    bundle: Bundle, threads: int, limit_bytes: int | None, progress: Callable[[str], None] = lambda text: None
+    bundle: Bundle,
+    threads: int,
+    limit_bytes: int | None,
+    progress: Callable[[str], None] = lambda text: None,
+    rounds: int = ROUNDS,
 ) -> list[Measured]:
     """Every form of the bundle, in turns; those that fail their golden vectors or need too much memory are refused."""
     found: dict[str, Measured] = {}
     limit = limit_bytes if limit_bytes is not None else memory_limit()
-    for i in range(ROUNDS):
+    for i in range(rounds):
         for form in bundle.manifest.all_forms:
             before = found.get(form.name)
             if before is not None and before.refused:
                 continue
-            progress(f"round {i + 1} of {ROUNDS}: {form.name}")
+            progress(f"round {i + 1} of {rounds}: {form.name}")
             now = _in_own_process(bundle, form, threads, limit)
             if before is not None and not now.refused:
                 now = Measured(
@@ -139,8 +143,9 @@ def choose(
     limit_bytes: int | None = None,
     cache: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    rounds: int = ROUNDS,
 ) -> tuple[list[Measured], Measured, str, Path]:
     """Measure all forms, pick one and remember it; gives the measurements, the one, why, and where it is written."""
-    measured = measure_forms(bundle, threads, limit_bytes, progress)
+    measured = measure_forms(bundle, threads, limit_bytes, progress, rounds)
     chosen, why = best(measured, str(bundle.path))
     return measured, chosen, why, remember(bundle, chosen.form, chosen.version, why, cache)

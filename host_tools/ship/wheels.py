@@ -1,6 +1,7 @@
 """Wheels for a device's own processor, Python and C library: chosen by pip on the host, kept in a cache.
 
-They are shipped without their declared dependencies: of onnxruntime's, only numpy is loaded for inference.
+They are shipped without their declared dependencies: of those of onnxruntime and ai-edge-litert, only numpy is loaded
+for inference.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 # onnxruntime was built against numpy 1 until 1.18 and fails to load beside numpy 2.
 FIRST_ORT_FOR_NUMPY_2 = (1, 19)
+# Forerunners for platforms that a package has no wheel for.
+OLDER = {"ai-edge-litert": "tflite-runtime"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,32 +161,43 @@ def _download(
             said = _pip(platform, [wanted], source, folder)
             if said is not None and wanted != name:
                 said = _pip(platform, [name], source, folder)
+            if said is not None and name in OLDER and _pip(platform, [OLDER[name]], source, folder) is None:
+                said = None
             if said is not None:
                 place = f"in {source}" if source else "on pip's index"
                 raise ShipError(
                     f"no wheel of {name} for {platform} found {place} ({said}); --wheels DIR takes wheels from a folder"
                 )
-    ort, numpy = _version(folder, "onnxruntime"), _version(folder, "numpy")
-    if ort and numpy and ort < FIRST_ORT_FOR_NUMPY_2 and numpy >= (2, 0):
+    ort, numpy, tflite = (_version(folder, name) for name in ("onnxruntime", "numpy", "tflite_runtime"))
+    needs_numpy_1 = tflite is not None or (ort is not None and ort < FIRST_ORT_FOR_NUMPY_2)
+    if needs_numpy_1 and numpy and numpy >= (2, 0):
         for path in folder.glob("numpy-*.whl"):
             path.unlink()
         if _pip(platform, ["numpy<2"], source, folder) is not None:
-            raise ShipError(f"no wheel of numpy<2, which onnxruntime {ort[0]}.{ort[1]} needs, for {platform}")
+            who = "tflite-runtime" if ort is None else f"onnxruntime {ort[0]}.{ort[1]}"
+            raise ShipError(f"no wheel of numpy<2, which {who} needs, for {platform}")
 
 
 def _pip(platform: Platform, wanted: list[str], source: Path | None, folder: Path) -> str | None:
-    """Run `pip download`; gives None, or why it failed in words that hold no address."""
+    """Run `pip download`; gives None, or why it failed."""
+    argv = [*pip_options("download", platform, source), "--dest", str(folder)]
+    done = subprocess.run(argv + wanted, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else pip_words(done)
+
+
+def pip_options(verb: str, platform: Platform, source: Path | None) -> list[str]:
+    """pip, looking for wheels of another platform, in a folder if there is one."""
     tag = f"cp{platform.python[0]}{platform.python[1]}"
-    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    argv += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), "--implementation", "cp"]
+    argv = [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--no-input"]
+    argv += ["--no-deps", "--only-binary=:all:", "--implementation", "cp"]
     argv += ["--python-version", ".".join(map(str, platform.python))]
     argv += [word for abi in (tag, "abi3", "none") for word in ("--abi", abi)]
     argv += [word for name in platform_tags(platform) for word in ("--platform", name)]
-    if source is not None:
-        argv += ["--no-index", "--find-links", str(source)]
-    done = subprocess.run(argv + wanted, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return None
+    return argv if source is None else [*argv, "--no-index", "--find-links", str(source)]
+
+
+def pip_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Why pip failed, in words that hold no address."""
     if "No module named pip" in done.stderr:
         return "pip is missing here: python -m ensurepip installs it"
     if "NewConnectionError" in done.stderr or "ConnectTimeout" in done.stderr:

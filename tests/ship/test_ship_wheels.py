@@ -44,6 +44,8 @@ def shelf(tmp_path):
         "numpy-2.4.6-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64",
         "numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64",
         "numpy-2.5.5-cp313-cp313-manylinux_2_28_aarch64",
+        "ai_edge_litert-2.3.0-cp311-cp311-manylinux_2_27_aarch64",
+        "tflite_runtime-2.14.0-cp311-cp311-manylinux_2_17_aarch64",
         "onnxruntime-1.16.3-cp311-cp311-manylinux_2_17_aarch64",
         "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64",
         "psutil-7.2.2-cp36-abi3-manylinux_2_17_aarch64",
@@ -71,6 +73,15 @@ def test_where_the_pinned_version_has_no_wheel_the_newest_fitting_one_is_taken(s
     found = wheels_for(OLD_PI, ("numpy", "onnxruntime"), source=shelf, pins=pins, cache=tmp_path)
     # onnxruntime 1.16 was built against numpy 1.
     assert names(found) == ["numpy-1.26.4", "onnxruntime-1.16.3"]
+
+
+def test_litert_is_its_forerunner_with_numpy_1_where_it_has_no_wheel(shelf, tmp_path):
+    wanted, pins = ("numpy", "ai-edge-litert"), {"numpy": "2.4.6", "ai-edge-litert": "2.3.0"}
+    found = wheels_for(PI, wanted, source=shelf, pins=pins, cache=tmp_path)
+    assert names(found) == ["ai_edge_litert-2.3.0", "numpy-2.4.6"]
+    old = Platform(machine="aarch64", python=(3, 11), glibc=(2, 17))
+    found = wheels_for(old, wanted, source=shelf, pins=pins, cache=tmp_path)
+    assert names(found) == ["numpy-1.26.4", "tflite_runtime-2.14.0"]
 
 
 def test_a_missing_wheel_is_named_with_the_platform(shelf, tmp_path):
