@@ -19,6 +19,7 @@ from edge_runtime.contract.errors import EdgeError, one_line
 from host_tools.emulator.commands import add_emulator_command
 from host_tools.fleet.commands import add_fleet_command
 from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
+from host_tools.ship.doctor_command import add_doctor_command
 from host_tools.ship.service_commands import add_limit_options, add_service_command, limits_of
 from host_tools.ship.trust_commands import add_deploy_options, add_trust_commands
 
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _target_options(rollback)
     add_limit_options(rollback)
     rollback.add_argument("--to", help="a release's name, as `vitaledge status` shows it (default: the one before)")
+    add_doctor_command(partial(_command, commands), _target_options, _wheels_option, _ship_options)
     add_fleet_command(partial(_command, commands), _connection_options, _wheels_option, _ship_options)
     add_emulator_command(partial(_command, commands))
     status = _command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
@@ -284,6 +286,12 @@ def _wheels_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--wheels", type=Path, help="folder of wheels for the device (default: pip's index, over the network)"
     )
+    command.add_argument(
+        "--python-archive",
+        type=Path,
+        metavar="FILE",
+        help="standalone CPython (.tar.gz of python-build-standalone) for a device whose own Python is too old",
+    )
 
 
 def _ship_options(options: argparse.Namespace) -> ShipOptions:
@@ -294,6 +302,7 @@ def _ship_options(options: argparse.Namespace) -> ShipOptions:
         known_hosts=options.known_hosts,
         key_file=options.key,
         wheels=getattr(options, "wheels", None),
+        python_archive=getattr(options, "python_archive", None),
         requirements=engine_requirements(options),
         accept_new=options.accept_new,
         sign_key=getattr(options, "sign", None),

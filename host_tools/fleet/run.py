@@ -87,9 +87,12 @@ def _one(host: Host, work: Work, options: ShipOptions, say: Say, wave: int) -> O
             wave=wave,
         )
 
+    def progress(text: str, done: int, total: int) -> None:
+        say(host.name, text, None)
+
     say(host.name, "connecting", None)
     try:
-        device = connect(host.target, options)
+        device = connect(host.target, options, progress)
     except EdgeError as error:
         return outcome("away", str(error))
     try:

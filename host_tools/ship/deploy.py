@@ -64,7 +64,7 @@ def deploy(
     """
     options = options or ShipOptions()
     bundle = open_bundle(bundle_dir)
-    with connect(target, options) as device:
+    with connect(target, options, progress) as device:
         return deploy_on(device, bundle, options, progress)
 
 

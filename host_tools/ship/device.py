@@ -14,9 +14,10 @@ from types import TracebackType
 
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts, PartFacts, read_facts
-from host_tools.ship.helper import Helper, start
+from host_tools.ship.helper import Helper, NoPythonError, brought, start
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.parcels import Parcel, chunks, pack, sha256_of
+from host_tools.ship.python_archive import bring, open_python_archive
 from host_tools.ship.targets import LocalTarget, Target, parse_target
 from host_tools.ship.transport import Completed, Transport
 
@@ -130,18 +131,32 @@ class Device:
         return Completed(int(str(done["rc"])), str(done["stdout"]).encode(), str(done["stderr"]).encode())
 
 
-def connect(target: str | Target, options: ShipOptions | None = None) -> Device:
-    """Reach a target and find its Python; raises ShipError, or SettingsError for an unreadable target."""
+def connect(target: str | Target, options: ShipOptions | None = None, progress: Progress | None = None) -> Device:
+    """Reach a target and find its Python; raises ShipError, or SettingsError for an unreadable target.
+
+    progress  where a deployment follows: the device gets `options.python_archive` if it has no Python that will do;
+              else nothing is written there
+    """
     options = options or ShipOptions()
     target = parse_target(target) if isinstance(target, str) else target
-    transport = _open(target, options)
+    transport = open_transport(target, options)
     try:
-        helper = start(transport, str(target))
+        helper = _start(transport, target, options, progress)
         root = helper.ask("expand", {"path": target.root})
     except BaseException:
         transport.close()
         raise
     return Device(transport, str(target), helper, str(root["path"]))
+
+
+def _start(transport: Transport, target: Target, options: ShipOptions, progress: Progress | None) -> Helper:
+    try:
+        return start(transport, str(target), brought(target.root))
+    except NoPythonError:
+        if options.python_archive is None or progress is None:
+            raise
+    bring(transport, target.root, open_python_archive(options.python_archive), str(target), progress)
+    return start(transport, str(target), brought(target.root))
 
 
 def device_command(
@@ -188,7 +203,8 @@ os.execv(sys.executable, [sys.executable, "-s", "-c", start, *sys.argv[2:]])
 """
 
 
-def _open(target: Target, options: ShipOptions) -> Transport:
+def open_transport(target: Target, options: ShipOptions) -> Transport:
+    """Reach a target; raises ShipError."""
     if isinstance(target, LocalTarget):
         from host_tools.ship.local import LocalTransport
 

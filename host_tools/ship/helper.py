@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -49,6 +49,15 @@ if new:
     own = {"__name__": "device_loop"}
     exec(compile(sources[0], "device_loop", "exec"), own)
     own["serve"](sources[1])
+"""
+
+
+BROUGHT = """
+p=$1
+shift
+case $p in "~/"*) p=$HOME/${p#"~/"} ;; esac
+[ -x "$p" ] || exit 127
+exec "$p" "$@"
 """
 
 
@@ -107,11 +116,20 @@ class Helper:
             yield frame
 
 
-def start(transport: Transport, name: str, candidates: Iterable[str] = CANDIDATES) -> Helper:
-    """Find a Python there that will do and start the helper; raises ShipError if there is none."""
+def brought(root: str) -> list[str]:
+    """A command: the Python that was brought there below the root (`python_archive.py`)."""
+    return ["sh", "-c", BROUGHT, "sh", f"{root}/python/current/bin/python3"]
+
+
+def start(transport: Transport, name: str, last: Sequence[str]) -> Helper:
+    """Find a Python there that will do and start the helper; raises NoPythonError if there is none.
+
+    last  the command that is tried when no other Python is new enough
+    """
     found = []
-    for candidate in candidates:
-        talk = transport.talk([candidate, "-I", "-S", "-c", BOOT], LIFE)
+    for command in (*([candidate] for candidate in CANDIDATES), last):
+        candidate = command[-1]
+        talk = transport.talk([*command, "-I", "-S", "-c", BOOT], LIFE)
         source = first()
         line = talk.exchange([struct.pack(">I", len(source)) + source])
         for _ in range(NOISE_LINES):
@@ -121,7 +139,7 @@ def start(transport: Transport, name: str, candidates: Iterable[str] = CANDIDATE
             line = talk.exchange([])
         if not line.startswith(HELLO):
             ended = talk.close()
-            if ended.rc == NOT_FOUND:
+            if ended.rc in (NOT_FOUND, 126):
                 continue
             if ended.rc == 0:
                 raise ShipError(f"{name}: {candidate} did not answer; does the login shell there run programs?")

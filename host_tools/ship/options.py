@@ -55,6 +55,7 @@ class ShipOptions:
     key_file         private key; None: the agent's keys and those named by ~/.ssh/config
     wheels           folder of wheels for hosts without a network; None: pip's package index
     runtime_package  the `edge_runtime` folder to ship; None: the one that is imported here
+    python_archive   standalone CPython for devices without one that is new enough
     requirements     what the device needs besides it
     keep             how many old releases stay on the device
     accept_new       take the host key of a host that no file of known hosts names, and note it there
@@ -69,6 +70,7 @@ class ShipOptions:
     keepalive_s: float = 5.0
     wheels: Path | None = None
     runtime_package: Path | None = None
+    python_archive: Path | None = None
     requirements: tuple[str, ...] = ("numpy", "psutil", "pyserial", "onnxruntime")
     keep: int = 3
     accept_new: bool = False
@@ -83,6 +85,7 @@ class ShipOptions:
             ("--key", self.key_file, "private key"),
             ("--sign", self.sign_key, "key made by ssh-keygen"),
             ("--wheels", self.wheels, "folder of wheels"),
+            ("--python-archive", self.python_archive, "standalone CPython (.tar.gz)"),
         ):
             if path is None:
                 continue

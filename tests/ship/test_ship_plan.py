@@ -210,21 +210,21 @@ class Said:
 
 def test_an_old_python3_does_not_hide_a_newer_one():
     machine = Machine(python3=said("3.6.9", False), python3_11=said("3.11.2", True))
-    assert start(machine, "pi").python == (3, 11, 2)
+    assert start(machine, "pi", ["/brought"]).python == (3, 11, 2)
 
 
 def test_lines_that_a_login_script_prints_are_passed_over():
     machine = Machine(python3=[b"Welcome!", b"", *said("3.11.2", True)])
-    assert start(machine, "pi").executable == "/p"
+    assert start(machine, "pi", ["/brought"]).executable == "/p"
 
 
 def test_a_device_without_a_fitting_python_is_refused_kindly():
     with pytest.raises(ShipError, match=r"python3 is 3\.6\.9; Python >= 3\.10 wanted"):
-        start(Machine(python3=said("3.6.9", False)), "pi")
+        start(Machine(python3=said("3.6.9", False)), "pi", ["/brought"])
     with pytest.raises(ShipError, match="no python3 found"):
-        start(Machine(), "pi")
+        start(Machine(), "pi", ["/brought"])
     with pytest.raises(ShipError, match="does the login shell there run programs"):
-        start(Machine(python3=[b"This account is not available."]), "pi")
+        start(Machine(python3=[b"This account is not available."]), "pi", ["/brought"])
 
 
 def test_facts_of_another_schema_are_refused():
