@@ -47,7 +47,7 @@ class Ward:
         ]
         # The same bytes serve many streams, so that they do not count as what a stream takes.
         hops = [[h.tobytes() for h in np.asarray(c, "<i2").reshape(-1, HOP)] for c in counts]
-        self._chunks = [[hops[i % len(hops)][k] for i in range(n)] for k in range(len(hops[0]))]
+        self._chunks = [[h[k] for h in hops] for k in range(len(hops[0]))]
         self.hop = self.n_readings = 0
 
     def together(self) -> None:
@@ -66,7 +66,8 @@ class Ward:
         self._read()
 
     def _next(self) -> list[bytes]:
-        return self._chunks[self.hop % len(self._chunks)]
+        some = self._chunks[self.hop % len(self._chunks)]
+        return some * (len(self.streams) // len(some))
 
     def _read(self) -> None:
         said: list[tuple[Stream, Reading]] = self.gateway.step(self.hop * 200_000_000)

@@ -47,6 +47,11 @@ class Watcher:
         """Look now, also if nothing seems to have changed (SIGHUP)."""
         self._is_asked.set()
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether a bundle is being opened, or is open and was not handed over yet."""
+        return self._thread is not None
+
     def next_model(self) -> Model | None:
         """A model that is to take over now, or None; call it often."""
         if self._thread is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,12 +49,12 @@ class ManyBeats:
         # Infinity is no peak and lets none be found beside it: the first frames of a segment find nothing.
         self._recent = np.full((n_slots, len(self._span) - 1), np.inf)
         self._next_decision = np.full(n_slots, NEVER)
-        self._waiting: list[deque[Pending] | None] = [None] * n_slots
+        self._waiting: list[list[Pending] | None] = [None] * n_slots
         self._rhythm: list[RhythmContext | None] = [None] * n_slots
 
     def begin(self, slot: int) -> None:
         """A new patient."""
-        self._rhythm[slot], self._waiting[slot] = RhythmContext(self._timing.look_ahead_s), deque()
+        self._rhythm[slot], self._waiting[slot] = RhythmContext(self._timing.look_ahead_s), []
         self.interrupt(slot)
 
     def end(self, slot: int) -> None:
@@ -76,9 +75,7 @@ class ManyBeats:
         """Beats that wait for their decision are classified by this model instead of the one that found them."""
         for waiting in self._waiting:
             if waiting:
-                beats = [(frame, position, embedding, model) for frame, position, embedding, _ in waiting]
-                waiting.clear()
-                waiting.extend(beats)
+                waiting[:] = [(frame, position, embedding, model) for frame, position, embedding, _ in waiting]
 
     def feed(self, rows: Rows, starts: NDArray[np.int64], scores: Float32Array, model: object) -> list[Due]:
         """Beats to decide, in each stream in order of time.
@@ -141,11 +138,11 @@ class ManyBeats:
         return rows, frames, np.clip(shift, -0.5, 0.5)
 
     def _decide_before(
-        self, slot: int, waiting: deque[Pending], rhythm: RhythmContext, frame: int, offset: int, out: list[Due]
+        self, slot: int, waiting: list[Pending], rhythm: RhythmContext, frame: int, offset: int, out: list[Due]
     ) -> None:
         timing = self._timing
         while waiting and waiting[0][0] + timing.decide_frames < frame:
-            peak, position, embedding, model = waiting.popleft()
+            peak, position, embedding, model = waiting.pop(0)
             following = None
             if waiting and waiting[0][1] - position < timing.look_ahead_s * timing.rate_hz:
                 following = waiting[0][1] / timing.rate_hz
