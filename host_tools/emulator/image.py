@@ -9,7 +9,7 @@ from pathlib import Path
 
 from host_tools.emulator import qemu
 from host_tools.emulator.gateway import EmulatorError, Progress
-from host_tools.emulator.needs import MAKE_AARCH64, require, require_root
+from host_tools.emulator.needs import MAKE_AARCH64, require
 from host_tools.emulator.places import cache_folder, forget_old_images, locked, remove_tree, scripts
 from host_tools.emulator.qmp import Qmp
 from host_tools.emulator.ssh import run_as_root, wait_for_sshd, write_known_hosts
@@ -47,7 +47,6 @@ def _hash(*parts: bytes) -> str:
 def _make(image: Path, progress: Progress) -> None:
     """Run the script that makes the files; they appear under their name when all are there."""
     require(MAKE_AARCH64)
-    require_root("making the image of a Debian for another processor")
     new = image.with_name(f".new-{image.name}")
     remove_tree(new)
     new.mkdir(parents=True)
@@ -66,7 +65,7 @@ def _make(image: Path, progress: Progress) -> None:
 
 def _boot_once(image: Path, progress: Progress) -> None:
     """Boot the image and keep the running machine as a snapshot: later starts go on from there."""
-    require_root("making the snapshot of an image")
+    require(MAKE_AARCH64)
     folder = image / "first-boot"
     remove_tree(folder)
     folder.mkdir()

@@ -39,17 +39,18 @@ def _is_there(name: str) -> bool:
     return Path(name).exists() if name.startswith("/") else shutil.which(name, path=path) is not None
 
 
-def require(needs: Mapping[str, str], is_there: Callable[[str], bool] = _is_there) -> None:
-    """Raise EmulatorError that names the Debian packages that are missing, if some are."""
-    missing = sorted({package for name, package in needs.items() if not is_there(name)})
-    if missing:
-        raise EmulatorError(
-            f"missing here: {', '.join(missing)}; on Debian: "
-            f"sudo apt-get install --no-install-recommends {' '.join(missing)}"
-        )
+def missing(needs: Mapping[str, str], *, is_there: Callable[[str], bool] = _is_there, uid: int | None = None) -> str:
+    """Why this machine cannot make such a gateway: packages, root; empty if it can."""
+    packages = sorted({package for name, package in needs.items() if not is_there(name)})
+    if packages:
+        listed = ", ".join(packages)
+        return f"missing here: {listed}; on Debian: sudo apt-get install --no-install-recommends {' '.join(packages)}"
+    if needs is not RUN_AARCH64 and (os.geteuid() if uid is None else uid) != 0:
+        return "making a Debian for a gateway needs root; run it with sudo"
+    return ""
 
 
-def require_root(what: str, uid: int | None = None) -> None:
-    """Raise EmulatorError for anybody but root."""
-    if (os.geteuid() if uid is None else uid) != 0:
-        raise EmulatorError(f"{what} needs root; run it with sudo")
+def require(needs: Mapping[str, str]) -> None:
+    """Raise EmulatorError with what is missing, if something is."""
+    if reason := missing(needs):
+        raise EmulatorError(reason)
