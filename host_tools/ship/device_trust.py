@@ -88,9 +88,9 @@ def verify(what: str, data: bytes, signature: str, signers: str) -> None:
 
 def verify_both(release: str, manifest: bytes, signed: Signed, signers: str) -> None:
     """The bundle's signature and the runtime's; raises RefusedError."""
-    require_name(release, manifest, signed.get("runtime", ""))
     verify("the bundle", manifest, signed.get("bundle_signature", ""), signers)
     verify("the runtime", signed.get("runtime", "").encode(), signed.get("runtime_signature", ""), signers)
+    require_name(release, manifest, signed["runtime"])
 
 
 def require_name(release: str, manifest: bytes, runtime: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from service_container import (
@@ -28,9 +31,12 @@ from host_tools.ship.deploy import deploy, rollback, status
 from host_tools.ship.device import connect
 from host_tools.ship.errors import ShipError
 from host_tools.ship.options import Limits
+from host_tools.ship.signing import trust
 
 pytestmark = pytest.mark.device
 MOST_BACK_S = 10.0
+# What was measured here, for whoever wants the spread: VITALEDGE_ROUNDS=20 pytest -m device -k makes_way
+RECORD = Path(os.environ.get("VITALEDGE_RECORD", os.devnull))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,10 @@ def test_deploying_and_rolling_back_without_root_restart_the_service(container, 
     ("how", "after_s", "message"),
     [("hang", 0.0, "no reading within 2 s"), ("end", 0.0, "ended soon after|does not start")],
 )
-def test_a_release_that_gives_no_reading_makes_way_for_the_old_one(container, good, tmp_path, how, after_s, message):
+@pytest.mark.parametrize("round_", range(int(os.environ.get("VITALEDGE_ROUNDS", "1"))))
+def test_a_release_that_gives_no_reading_makes_way_for_the_old_one(
+    container, good, tmp_path, how, after_s, message, round_
+):
     package = going_wrong(tmp_path, after_s, how)
     limits = Limits(start_s=60.0, reading_s=2.0)
     with pytest.raises(ShipError, match=message) as caught:
@@ -123,8 +132,10 @@ def test_a_release_that_gives_no_reading_makes_way_for_the_old_one(container, go
     back_s = float(re.search(r"is active there, after ([\d.]+) s", str(caught.value))[1])
     assert back_s <= MOST_BACK_S
     assert container.show("ActiveState")["ActiveState"] == "active"
-    wait_until(lambda: is_serving(container), 10, "the old release gives readings again")
-    sys.stderr.write(f"\n{how}: back after {back_s} s\n")
+    reading_s = wait_until(lambda: is_serving(container), 10, "the old release gives readings again")
+    with RECORD.open("a") as stream:
+        load = os.getloadavg()[0]
+        stream.write(json.dumps({"how": how, "back_s": back_s, "reading_s": reading_s, "load": load}) + "\n")
 
 
 def test_budgets_of_time_and_memory_are_held(container, good, tmp_path):
@@ -154,10 +165,9 @@ def test_a_hung_loop_is_ended_by_the_watchdog_and_started_again(container, good)
 
 def test_five_restarts_are_enough_then_the_release_before_serves(container, good, tmp_path):
     # It gives readings for a while, so that the gate is content, and hangs later.
-    package = going_wrong(tmp_path, 8.0, "hang")
+    package = going_wrong(tmp_path, 5.0, "hang")
     done = deploy(BUNDLE, container.target, options=container.options(runtime_package=package, limits=LIMITS))
     assert active(container) == done.release
-    began = time.monotonic()
     most = 0
 
     def has_fallen_back() -> bool:
@@ -170,7 +180,6 @@ def test_five_restarts_are_enough_then_the_release_before_serves(container, good
     state = service.state(container.target, options=container.options())
     assert (state.fallback["from"], state.fallback["to"], state.release) == (done.release, good, good)
     assert status(container.target, options=container.options()).history[-1] == good
-    sys.stderr.write(f"\nfell back {time.monotonic() - began:.0f} s after the deployment\n")
 
 
 def test_a_switch_that_is_killed_leaves_a_whole_release_serving_and_is_taken_up_again(container, good, tmp_path):
@@ -184,7 +193,7 @@ def test_a_switch_that_is_killed_leaves_a_whole_release_serving_and_is_taken_up_
         "tell = lambda text, done, total: print(text, flush=True)\n"
         f"deploy(Path({str(BUNDLE)!r}), {container.target!r}, options=o, progress=tell)\n"
     )
-    for wait_s in (0.0, 0.1, 0.4, 1.0):
+    for wait_s in (0.0, 0.3, 1.0):
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as host:
             for line in host.stdout:
                 if line.startswith("switch"):
@@ -263,6 +272,31 @@ def test_without_root_there_is_a_user_unit_that_lingers(container, good, tmp_pat
     assert container.run("ls /home/pi/.config/systemd/user", check=False) in ("", "default.target.wants")
 
 
+def test_what_root_says_of_signers_the_user_who_deploys_cannot_change(container, good, tmp_path):
+    for name in ("key", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    found = trust(container.as_root, [tmp_path / "key.pub"], everywhere=True, options=container.options())
+    assert (found.file, len(found.signers)) == ("/etc/vitaledge/allowed_signers", 1)
+    try:
+        with pytest.raises(ShipError, match="whole device"):
+            trust(container.target, [], options=container.options())
+        package = harmless(tmp_path, "the fifth")
+        options = container.options(runtime_package=package, limits=LIMITS)
+        before = container.run(f"find {ROOT} -type f -newer /etc/vitaledge/allowed_signers ! -name lock")
+        for key, message in ((None, "is not signed"), (tmp_path / "other", "which this device does not trust")):
+            with pytest.raises(ShipError, match=message):
+                deploy(BUNDLE, container.target, options=replace(options, sign_key=key))
+        after = container.run(f"find {ROOT} -type f -newer /etc/vitaledge/allowed_signers ! -name lock")
+        assert (active(container), after) == (good, before)
+        done = deploy(BUNDLE, container.target, options=replace(options, sign_key=tmp_path / "key"))
+        assert done.signers == "/etc/vitaledge/allowed_signers"
+        assert active(container) == done.release
+        with pytest.raises(ShipError, match="is not signed"):
+            rollback(container.target, options=container.options(limits=LIMITS))
+    finally:
+        trust(container.as_root, [], everywhere=True, options=container.options())
+
+
 def test_removing_leaves_releases_and_nothing_else(container, good):
     removed = service.remove(container.as_root, options=container.options())
     assert "vitaledge.service" in removed
@@ -271,4 +305,3 @@ def test_removing_leaves_releases_and_nothing_else(container, good):
     assert service.state(container.target, options=container.options()).scope == ""
     with connect(container.target, container.options()) as device:
         assert device.edge_runtime(["check", f"{ROOT}/current"]).rc == 0
-    assert os.environ.get("PATH")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from shipping_fakes import fake_options, make_bundle, make_key
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.cli import main
-from host_tools.ship import device_steps
+from host_tools.ship import device_steps, device_trust
 from host_tools.ship.deploy import deploy, rollback, status, steps_for
+from host_tools.ship.device_loop import RefusedError
 from host_tools.ship.errors import ShipError
 from host_tools.ship.signing import SIGNATURE, allowed_signers, sign, sign_bundle, trust
 
@@ -182,6 +184,27 @@ def test_signers_that_come_later_want_the_active_release_signed(tmp_path, key):
     assert deploy(bundle, target, options=fake_options()).steps == ()
 
 
+def test_a_release_from_before_there_were_signers_is_not_rolled_back_to(tmp_path, key):
+    target = f"local:{tmp_path}/device"
+    deploy(make_bundle(tmp_path / "first"), target, options=fake_options())
+    trust(target, [key.with_suffix(".pub")])
+    deploy(make_bundle(tmp_path / "second", model=b"two"), target, options=fake_options(sign_key=key))
+    with pytest.raises(ShipError, match="the bundle is not signed"):
+        rollback(target)
+
+
+def test_signatures_of_one_release_do_not_serve_another(tmp_path, device, key):
+    # Both are signed by a trusted key, but not together: an attacker's mix of an old runtime and a new bundle.
+    first = status(device).current
+    second = deploy(make_bundle(tmp_path / "second", model=b"two"), device, options=fake_options(sign_key=key)).release
+    kept = Path(device.removeprefix("local:")) / "trust" / "releases"
+    stored = json.loads((kept / f"{second}.json").read_text())
+    root = device.removeprefix("local:")
+    manifest = (tmp_path / "second" / "manifest.json").read_bytes()
+    with pytest.raises(RefusedError, match="is not the one that is signed"):
+        device_trust.verify_both(first, manifest, stored, f"{root}/trust/allowed_signers")
+
+
 def test_signers_can_be_taken_away_again(tmp_path, device):
     trust(device, [])
     assert deploy(make_bundle(tmp_path / "second", model=b"two"), device, options=fake_options()).signers == ""
@@ -261,7 +284,7 @@ def test_paths_in_an_archive_cannot_leave_it(tmp_path, name, mode, message):
         member.external_attr = mode << 16
         archive.writestr(member, "/etc/passwd")
     (tmp_path / "in" / "site").mkdir(parents=True)
-    with pytest.raises(device_steps.RefusedError, match=message):
+    with pytest.raises(RefusedError, match=message):
         device_steps.unzip(str(path), str(tmp_path / "in" / "site"))
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["wheel.whl"]
 
@@ -291,14 +314,17 @@ def test_a_read_only_disk_is_named(tmp_path, key):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_wrong_architecture_is_named(tmp_path, device, key, monkeypatch):
+def test_a_wrong_architecture_is_named(tmp_path, device, key):
     setarch = shutil.which("setarch")
     if setarch is None or subprocess.run([setarch, "i686", "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("needs setarch, and a processor that can be called i686")
-    (tmp_path / "bin").mkdir()
-    python = shutil.which("python3")
-    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {setarch} i686 {python} "$@"\n')
-    (tmp_path / "bin" / "python3").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    before = tree(device)
     bundle = make_bundle(tmp_path / "second", model=b"two")
-    assert "processor is i686" in refused(bundle, device, sign_key=key, requirements=("numpy",))
+    # What it starts on the device is told the same.
+    program = "import sys; from host_tools.cli import main; sys.exit(main(sys.argv[1:]))"
+    argv = [setarch, "i686", sys.executable, "-c", program, "deploy", str(bundle), device, "--sign", str(key)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "processor is i686" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert tree(device) == before
