@@ -102,14 +102,19 @@ def litert_window(path: Path) -> Call:
 
 
 def continual_step(weights: Path) -> Callable[[float], object]:
-    """`continual-inference`: the network of Conv1d modules, stepped sample by sample without gradients."""
+    """`continual-inference`: the network of Conv1d modules, stepped sample by sample without gradients.
+
+    Release 1.2.4 refuses dilation in time, so the kernels get the zeros between their taps written out.
+    """
     torch, co = pytest.importorskip("torch"), pytest.importorskip("continual")
     onnx = pytest.importorskip("onnx")
     stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(weights)).graph.initializer}
     layers: list[Any] = []
     for name, dilation, stride in (("s", 1, STRIDE), *((f"p{i}", d, 1) for i, d in enumerate(DILATIONS)), ("y", 1, 1)):
-        weight = torch.from_numpy(stored[f"{name}_w"][:, :, 0].copy())
-        conv = co.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], stride=stride, dilation=dilation)
+        taps = torch.from_numpy(stored[f"{name}_w"][:, :, 0].copy())
+        weight = torch.zeros(*taps.shape[:2], (taps.shape[2] - 1) * dilation + 1)
+        weight[:, :, ::dilation] = taps
+        conv = co.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], stride=stride)
         conv.weight.data, conv.bias.data = weight, torch.from_numpy(stored[f"{name}_b"].copy())
         layers += [conv] if name == "y" else [conv, torch.nn.ReLU()]
     network = co.Sequential(*layers).eval()
