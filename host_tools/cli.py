@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
+from host_tools.capacity_command import add_capacity_command
 from host_tools.emulator.commands import add_emulator_command
 from host_tools.fleet.commands import add_fleet_command
 from host_tools.forms_command import add_engine_option, add_forms_command, engine_requirements
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add_trust_commands(partial(_command, commands), _target_options, _ship_options)
     add_service_command(partial(_command, commands), _target_options, _ship_options)
     add_forms_command(partial(_command, commands))
+    add_capacity_command(partial(_command, commands))
     rollback = _command(
         commands,
         "rollback",
