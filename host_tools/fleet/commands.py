@@ -51,14 +51,18 @@ def add_fleet_command(
         goes_on=True,
     )
     fleet.add_argument("inventory", type=Path, help="TOML file of hosts, groups and variables")
-    verbs: Verbs = fleet.add_subparsers(required=True, metavar="VERB", dest="verb")
+    verbs: Verbs = fleet.add_subparsers(required=True, metavar="VERB", dest="verb", help="what to do on all of them")
 
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        made = _verb(verbs, name, text)
+    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        made = _verb(verbs, name, text, example)
         connection_options(made)
         return made
 
-    deploy = verb("deploy", "ship a bundle in waves: a canary, a share, all; stops by itself")
+    deploy = verb(
+        "deploy",
+        "ship a bundle in waves: a canary, a share, all; stops by itself",
+        " deploy/bundles/ecg-beats --waves 1 10% all",
+    )
     deploy.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
     deploy.add_argument(
         "--waves", nargs="+", metavar="N", help="hosts in each wave: a number, a share, all (default: 1 10%% all)"
@@ -70,22 +74,30 @@ def add_fleet_command(
     deploy.add_argument("--no-compare", action="store_true", help="do not measure the old release and the new one")
     wheels_option(deploy)
     add_deploy_options(deploy)
-    verb("status", "what each host has")
-    rollback = verb("rollback", "make the previous release current again, everywhere")
+    verb("status", "what each host has", " --only icu")
+    rollback = verb("rollback", "make the previous release current again, everywhere", " --only 'gw1*'")
     rollback.add_argument("--to", help="a release's name (default: the one before)")
-    logs = verb("logs", "the last lines of each service's log")
+    logs = verb("logs", "the last lines of each service's log", " --lines 50")
     logs.add_argument("--lines", type=int, default=20, help="of each host (default: 20)")
-    collect = verb("collect", "bring back what each host says of itself, and files")
+    collect = verb(
+        "collect", "bring back what each host says of itself, and files", " --out figures --files 'work/report-*.json'"
+    )
     collect.add_argument("--out", type=Path, required=True, help="folder; each host gets one in it")
     collect.add_argument("--files", nargs="+", default=[], metavar="PATTERN", help="below the root folder there")
     collect.add_argument("--timeout", type=float, default=300.0, metavar="S", help="of the check (default: 300)")
-    run = verb("exec", "run edge-runtime on each host; {name} is a variable, {current} the active release")
+    run = verb(
+        "exec",
+        "run edge-runtime on each host; {name} is a variable, {current} the active release",
+        " -- check {current} --timing",
+    )
     run.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds (default: 300)")
     run.add_argument("arguments", nargs="+", help="of edge-runtime, after --")
 
 
-def _verb(verbs: Verbs, name: str, text: str) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+def _verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=text, epilog=f"example:  vitaledge fleet ward.toml {name}{example}"
+    )
     verb.add_argument("--only", nargs="+", default=[], metavar="NAME", help="hosts or groups; * and ? match")
     verb.add_argument("--at-once", type=int, default=64, metavar="N", help="connections at a time (default: 64)")
     verb.add_argument("--connect-timeout", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
