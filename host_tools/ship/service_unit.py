@@ -16,6 +16,28 @@ RESTART = "vitaledge-restart.service"
 RESTART_PATH = "vitaledge-restart.path"
 MOST_RESTARTS = 5
 START_ALLOWANCE_S = 20  # a Raspberry Pi Zero loads the engine for about ten seconds
+# Of the two small units beside the service, which run for an instant: all that talking to systemd leaves over.
+SMALL_WALLS = """NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH
+ProtectSystem=strict
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+"""
 SERIAL_DEVICES = ("char-ttyUSB", "char-ttyACM", "char-ttyAMA", "char-ttyS", "char-ttyTHS")
 
 
@@ -174,8 +196,10 @@ def system_walls(spec: ServiceSpec, needs: Needs) -> list[str]:
 def fallback(spec: ServiceSpec) -> str:
     """Runs when the service failed too often: the release before is active again, and the service starts afresh."""
     # Only root may start the system's service, but nothing of the user's folder is run as root.
-    run_as, plus = (f"User={spec.owner}\n", "+") if spec.scope == "system" else ("", "")
-    systemctl = f"/usr/bin/env systemctl{'' if spec.scope == 'system' else ' --user'}"
+    is_system = spec.scope == "system"
+    plus = "+" if is_system else ""
+    run_as = f"User={spec.owner}\n{SMALL_WALLS}ReadWritePaths={quoted(spec.root)}\n" if is_system else ""
+    systemctl = f"/usr/bin/env systemctl{'' if is_system else ' --user'}"
     script = [spec.python, "-I", "-S", f"{spec.root}/service/fall_back.py", spec.root]
     return (
         "# Written by `vitaledge service install`, which replaces it.\n"
@@ -207,6 +231,7 @@ def restart(spec: ServiceSpec) -> str:
         "[Service]\n"
         "Type=oneshot\n"
         "TimeoutStartSec=10\n"
+        f"{SMALL_WALLS}ProtectHome=read-only\n"
         f"Environment={quoted(f'REQUEST={spec.root}/service/request')} UNIT={UNIT}\n"
         f"ExecStart=/bin/sh -c '{script}'\n"
     )
