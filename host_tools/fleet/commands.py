@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.ship.options import ShipOptions
+from host_tools.ship.service_commands import add_limit_options
 from host_tools.ship.trust_commands import add_deploy_options
 
 if TYPE_CHECKING:
@@ -74,9 +75,11 @@ def add_fleet_command(
     deploy.add_argument("--no-compare", action="store_true", help="do not measure the old release and the new one")
     wheels_option(deploy)
     add_deploy_options(deploy)
+    add_limit_options(deploy)
     verb("status", "what each host has", " --only icu")
     rollback = verb("rollback", "make the previous release current again, everywhere", " --only 'gw1*'")
     rollback.add_argument("--to", help="a release's name (default: the one before)")
+    add_limit_options(rollback)
     logs = verb("logs", "the last lines of each service's log", " --lines 50")
     logs.add_argument("--lines", type=int, default=20, help="of each host (default: 20)")
     collect = verb(
