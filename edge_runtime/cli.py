@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("source", help=SOURCE)
     run.add_argument("--capture", type=Path, metavar="FILE", help="take the wearable's bytes down (replay:FILE plays)")
     run.add_argument("--wait", action="store_true", help="wait for a source that is not there yet, too")
+    run.add_argument(
+        "--follow", action="store_true", help="go on with a newer bundle when `current` names one, or on SIGHUP"
+    )
     gateway_cli.add_arguments(
         _command(commands, "gateway", gateway_cli.run, "run many wearables in one process, until told to stop")
     )
@@ -213,6 +216,8 @@ def _run(options: argparse.Namespace) -> int:
     from edge_runtime.service import systemd_notifier
 
     try:
+        if options.follow:
+            return gateway_cli.follow(options)
         if options.capture is None:
             return _stream(options, realtime=True)
         from edge_runtime.sensors.capture import CaptureWriter  # it knows all protocols, which takes time to load

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_runtime.contract.bundle import Bundle
     from edge_runtime.contract.signal import Ledger
     from edge_runtime.sensors.source import Source
+    from edge_runtime.sinks.jsonlines import Sink
     from edge_runtime.slots import Model
 
 EXAMPLES = """examples:
@@ -67,6 +68,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run until told to stop; 1 if a stream broke."""
+    from edge_runtime.sinks.named import NamedJsonLines, NamedTextLines
+
+    settings = read_settings(options.streams, options.sources)
+    sink = NamedJsonLines if options.json else NamedTextLines
+    return _serve(options, settings, lambda name: sink(sys.stdout, name), options.status)
+
+
+def follow(options: argparse.Namespace) -> int:
+    """`edge-runtime run --follow`: one stream, whose lines need no name."""
+    from edge_runtime.sinks.jsonlines import JsonLines
+    from edge_runtime.sinks.text import TextLines
+
+    sink = JsonLines if options.json else TextLines
+    return _serve(options, GatewaySettings(streams={"stream": options.source}), lambda name: sink(sys.stdout), 0.0)
+
+
+def _serve(
+    options: argparse.Namespace, settings: GatewaySettings, make_sink: Callable[[str], Sink], status_s: float
+) -> int:
     import time
 
     from edge_runtime.contract.bundle import open_bundle
@@ -75,10 +95,8 @@ def run(options: argparse.Namespace) -> int:
     from edge_runtime.gateway_service import GatewayService
     from edge_runtime.hot_swap import Watcher
     from edge_runtime.service import stop_on_signals, systemd_notifier
-    from edge_runtime.sinks.named import NamedJsonLines, NamedTextLines
     from edge_runtime.slots import open_model
 
-    settings = read_settings(options.streams, options.sources)
     found = open_bundle(options.bundle)
     n_slots = len(settings.streams)
 
@@ -89,16 +107,15 @@ def run(options: argparse.Namespace) -> int:
 
     model = opened(found)
     watcher = Watcher(options.bundle, found.path, opened, time.monotonic_ns)
-    sink = NamedJsonLines if options.json else NamedTextLines
     with stop_on_signals() as stop, _on_hangup(watcher.ask):
         service = GatewayService(
             Gateway(model, n_slots=n_slots, queue_s=settings.queue_s, deadline_s=settings.deadline_s),
             {name: _opener(url) for name, url in settings.streams.items()},
-            lambda name: sink(sys.stdout, name),
+            make_sink,
             stop=stop,
             next_model=watcher.next_model,
-            status=_status_line(options.json) if options.status > 0 else None,
-            status_s=options.status if options.status > 0 else 10.0,
+            status=_status_line(options.json) if status_s > 0 else None,
+            status_s=status_s if status_s > 0 else 10.0,
             notify=systemd_notifier(),
         )
         service.run()

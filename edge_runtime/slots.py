@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edge_runtime.assemble import HEAD, TRUNK
@@ -52,9 +53,17 @@ def refuse_other_contract(old: BeatManifest, new: BeatManifest, n_past: int) -> 
             f"bundle {new.name}: receptive_field_samples is {new.receptive_field_samples}; the running streams keep "
             f"{n_past}, so restart"
         )
-    shapes = [[t.shape for g in (TRUNK, HEAD) for t in m.graph(g).outputs] for m in (new, old)]
-    if shapes[0] != shapes[1]:
-        raise BundleError(f"bundle {new.name}: outputs are {shapes[0]}; the running bundle has {shapes[1]}, so restart")
+    outputs = [_outputs(m) for m in (new, old)]
+    if outputs[0] != outputs[1]:
+        raise BundleError(
+            f"bundle {new.name}: outputs are {outputs[0]}; the running bundle has {outputs[1]}, so restart"
+        )
+
+
+def _outputs(m: BeatManifest) -> list[tuple[int, int]]:
+    """Rows and columns of each graph's result; which axes of length 1 a form has does not matter."""
+    shapes = [m.graph(name).outputs[0].shape for name in (TRUNK, HEAD)]
+    return [(math.prod(shape[:-1]), shape[-1]) for shape in shapes]
 
 
 def has_same_head(old: Model, new: Model) -> bool:

@@ -258,3 +258,33 @@ def test_a_release_is_followed_by_the_link_beside_it(releases: Path, tmp_path: P
     assert active_link(releases / "releases" / "a") == releases.resolve() / "current"
     assert active_link(releases / "current") == releases.resolve() / "current"
     assert active_link(BUNDLE) == BUNDLE
+
+
+@pytest.mark.parametrize("command", [["run", "--follow"], ["gateway"]])
+def test_a_release_takes_over_in_a_running_process(releases: Path, command: list[str]) -> None:
+    """The link is switched by a rename, as a deployment does; then one that does not open is asked for by SIGHUP."""
+    verb, *flags = command
+    source = "synthetic:?heart_rate=72&speed=4"
+    argv = [verb, str(releases / "releases" / "a"), source if verb == "run" else f"bed={source}", "--json", *flags]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edge_runtime", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = [json.loads(process.stdout.readline()) for _ in range(3)]
+        point(releases, "b")
+        told = process.stderr.readline()
+        point(releases, "damaged")
+        refused = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=60)
+    lines = first + [json.loads(line) for line in rest.splitlines()]
+    assert process.returncode == 0, errors
+    assert "takes over" in told
+    assert "goes on" in refused
+    ledger = lines[-1]
+    assert ledger["name"] == "ledger"
+    assert ledger["received"] == ledger["scored"] > 0
+    assert (ledger["dropped"], ledger["gap"]) == (0, 0)
+    beats = [x["sample"] for x in lines if x["name"] == "beat"]
+    assert beats == sorted(set(beats))
