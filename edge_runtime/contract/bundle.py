@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.manifest import Form, Manifest, from_json
+from edge_runtime.contract.sha256 import sha256_hex
 
 MANIFEST = "manifest.json"
 
@@ -61,12 +61,12 @@ def open_bundle(path: Path) -> Bundle:
 
 def bundle_id(name: str, manifest_bytes: bytes) -> str:
     """Name and first 12 hexadecimal digits of the manifest's sha256: content decides the id."""
-    return f"{name}-{hashlib.sha256(manifest_bytes).hexdigest()[:12]}"
+    return f"{name}-{sha256_hex(manifest_bytes)[:12]}"
 
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file, hexadecimal; raises BundleError if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_hex(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); the manifest names it") from error

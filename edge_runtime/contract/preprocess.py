@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.sha256 import sha256_hex
 from edge_runtime.contract.signal import Block, Float32Array, Float64Array
 
 # Changes whenever the arithmetic below changes, so that the hash in a bundle does too.
@@ -35,7 +35,7 @@ class Conditioning:
     def sha256(self) -> str:
         """Hash of algorithm and parameters, hexadecimal."""
         text = json.dumps({"algorithm": ALGORITHM, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_hex(text.encode())
 
 
 class Conditioner:

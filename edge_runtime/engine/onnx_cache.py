@@ -8,7 +8,6 @@ outside of the bundle, which stays as it was signed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract.errors import EngineError
+from edge_runtime.contract.sha256 import sha256_hex
 
 KEPT_ENTRIES = 16
 SUFFIX = ".onnx"
@@ -44,7 +44,7 @@ class ModelCache:
 
     def open(self, key: tuple[object, ...], path: Path, open_session: Open) -> Any:
         """A session over the kept form of the graph at `path`, or over the graph, whose optimized form is then kept."""
-        name = hashlib.sha256(repr((self._processor, *key)).encode()).hexdigest()[:24]
+        name = sha256_hex(repr((self._processor, *key)).encode())[:24]
         for kept in sorted(self._folder.glob(f"{name}-*{SUFFIX}")):
             with contextlib.suppress(EngineError):
                 if _is_whole(kept):
@@ -79,4 +79,4 @@ def _is_whole(kept: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_hex(path.read_bytes())

@@ -35,6 +35,8 @@ class BeatSupport:
 
     def __init__(self, rate_hz: float, keep: float) -> None:
         self._half, self._stuck, self._keep = round(HALF_S * rate_hz), round(STUCK_S * rate_hz), keep
+        # By index: a sliding window of numpy's is slower for so few, and its memory is not all given back.
+        self._shifted = np.arange(2 * SHIFTS + 1)[:, None] + np.arange(2 * self._half + 1)
         self.reset()
 
     def reset(self) -> None:
@@ -68,7 +70,7 @@ class BeatSupport:
         x = signal(middle - reach, middle + reach + 1)
         if x is None:
             return None
-        forms = np.lib.stride_tricks.sliding_window_view(x[2:] - x[:-2], 2 * self._half + 1)
+        forms = (x[2:] - x[:-2])[self._shifted]
         forms = forms - forms.mean(axis=1, keepdims=True)
         norms = np.sqrt((forms * forms).sum(axis=1, keepdims=True))
         found: Float32Array = (forms / np.maximum(norms, math.ulp(1.0))).astype(np.float32)
