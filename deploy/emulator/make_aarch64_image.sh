@@ -25,14 +25,6 @@ if [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
 fi
 
 step 2/5 "Debian's packages"
-# This machine's own sources, where they are Debian's of that release, so that its mirror is used; else Debian's.
-sources=$(apt-get indextargets 'Created-By: Packages' "Codename: $suite" 'Origin: Debian' \
-    --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' | sort -u)
-for extra in updates security; do
-    sources+=$'\n'$(apt-get indextargets 'Created-By: Packages' "Codename: $suite-$extra" 'Origin: Debian' \
-        --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' | sort -u)
-done
-[ -n "${sources//[[:space:]]/}" ] || sources="deb http://deb.debian.org/debian $suite main"
 proxy=()
 for scheme in http https; do
     eval "$(apt-config shell address "Acquire::$scheme::Proxy")"
@@ -40,7 +32,7 @@ for scheme in http https; do
     unset address
 done
 export VITALEDGE_OUT=$out
-printf '%s\n' "$sources" | mmdebstrap --quiet --mode=root --architectures=arm64 --variant=minbase --include="$packages" \
+"$here/sources.sh" "$suite" | mmdebstrap --quiet --mode=root --architectures=arm64 --variant=minbase --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='APT::Install-Recommends "false"' "${proxy[@]}" \
     --aptopt='Acquire::Languages "none"' \

@@ -26,14 +26,19 @@ chroot "$root" systemctl --quiet mask systemd-networkd-wait-online apt-daily.tim
 rm -f "$root"/etc/ssh/ssh_host_*
 install -m 600 "$out/host" "$root/etc/ssh/ssh_host_ed25519_key"
 printf 'HostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\nPasswordAuthentication no\n' > "$root/etc/ssh/sshd_config.d/emulated.conf"
-chroot "$root" useradd --create-home --shell /bin/bash --groups dialout,sudo edge
-echo 'edge ALL=(ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/edge"
-chmod 440 "$root/etc/sudoers.d/edge"
-for home in root home/edge; do
+chroot "$root" useradd --create-home --shell /bin/bash --groups dialout,sudo pi
+echo 'pi ALL=(ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/pi"
+chmod 440 "$root/etc/sudoers.d/pi"
+for home in root home/pi; do
     install -d -m 700 "$root/$home/.ssh"
     install -m 600 "$out/client.pub" "$root/$home/.ssh/authorized_keys"
 done
-chroot "$root" chown -R edge:edge /home/edge/.ssh
-# No log-in by password; the first boot makes a machine id of its own.
-chroot "$root" passwd -q -l root
+chroot "$root" chown -R pi:pi /home/pi/.ssh
+# No log-in by password. Not '!': that would also keep keys out.
+for user in root pi; do chroot "$root" usermod --password '*' "$user"; done
+# A log-in costs seconds of a computed processor; most of them went into these.
+mkdir -p "$root/var/lib/systemd/linger"
+touch "$root/var/lib/systemd/linger/root" "$root/var/lib/systemd/linger/pi"
+rm -f "$root"/etc/update-motd.d/*
+# The first boot makes a machine id of its own.
 : > "$root/etc/machine-id"

@@ -14,12 +14,12 @@ from host_tools.emulator.needs import RUN_AARCH64, require
 from host_tools.emulator.qmp import Qmp
 from host_tools.emulator.ssh import make_key, run_as_root, wait_for_sshd, write_known_hosts
 
-HOST, USER = "127.0.0.1", "edge"
+HOST, USER = "127.0.0.1", "pi"
 BOOT_S, WAKE_S, POWER_OFF_S = 600.0, 120.0, 180.0
 # A machine of its own: other keys than the image's, another name. sshd reads its key when it starts.
 MAKE_IT_ITS_OWN = """set -e
 cat > /etc/ssh/new_key; chmod 600 /etc/ssh/new_key; mv /etc/ssh/new_key /etc/ssh/ssh_host_ed25519_key
-for home in /root /home/edge; do echo '{client}' > $home/.ssh/authorized_keys; done
+for home in /root /home/pi; do echo '{client}' > $home/.ssh/authorized_keys; done
 hostnamectl set-hostname {name}; sed -i 's/gateway/{name}/' /etc/hosts
 date -s @{now} >/dev/null; sync; systemctl restart ssh"""
 

@@ -15,7 +15,7 @@ from host_tools.emulator.qmp import Qmp
 from host_tools.emulator.ssh import run_as_root, wait_for_sshd, write_known_hosts
 
 KIND = "aarch64"
-SCRIPTS = ("make_aarch64_image.sh", "set_up_aarch64.sh")
+SCRIPTS = ("make_aarch64_image.sh", "set_up_aarch64.sh", "sources.sh")
 STEP = re.compile(r"step (\d+)/(\d+) (.*)")
 FIRST_BOOT_S = 900.0
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Emulated:
 
     name: str
     kind: str
+    links: Path  # of SSH connections that stay open
 
     @property
     def status(self) -> gateways.Status:
@@ -73,7 +75,10 @@ class Emulated:
         host, _, port = address.partition(":")
         argv = ["ssh", "-F", "none", "-q", "-p", port or "22", "-i", status.key, "-o", "BatchMode=yes"]
         argv += ["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"]
-        argv += ["-o", f"UserKnownHostsFile={status.known_hosts}", f"{user or account}@{host}", line]
+        argv += ["-o", f"UserKnownHostsFile={status.known_hosts}"]
+        # One log-in for many lines: each would cost seconds of a computed processor.
+        argv += ["-o", "ControlMaster=auto", "-o", "ControlPersist=yes", "-o", f"ControlPath={self.links}/%r"]
+        argv += [f"{user or account}@{host}", line]
         return argv
 
     def run(self, line: str, *, user: str | None = None, timeout_s: float = 300.0, check: bool = True) -> str:
@@ -92,6 +97,13 @@ class Emulated:
     def cut(self) -> None:
         """Pull its plug: QEMU is killed."""
         gateways.stop(self.name, is_cut=True)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End connections that stay open."""
+        for user in [link.name for link in self.links.iterdir()]:
+            argv = ["ssh", "-q", "-F", "none", "-o", f"ControlPath={self.links}/{user}", "-O", "exit", "gateway"]
+            subprocess.run(argv, capture_output=True)
 
     def boot(self) -> None:
         """Start it with the disk as it is."""
@@ -146,15 +158,17 @@ def running(kind: str) -> Iterator[Emulated]:
     reason = needs.missing(NEEDS[kind])
     if reason:
         pytest.skip(reason)
-    name = f"test-{kind}-{os.getpid()}"
+    found = Emulated(f"test-{kind}-{os.getpid()}", kind, Path(tempfile.mkdtemp(prefix="links-")))
     try:
-        gateways.create(name, kind, told())
-        gateways.start(name, is_fresh=True, progress=silent)
-        yield Emulated(name, kind)
+        gateways.create(found.name, kind, told())
+        gateways.start(found.name, is_fresh=True, progress=silent)
+        yield found
     finally:
+        found.hang_up()
+        shutil.rmtree(found.links)
         with contextlib.suppress(gateways.EmulatorError):
-            gateways.stop(name, is_cut=True)
-            gateways.remove(name)
+            gateways.stop(found.name, is_cut=True)
+            gateways.remove(found.name)
 
 
 def told() -> Progress:
