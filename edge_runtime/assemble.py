@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,15 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.channels import AsTheyAre, EachConditioned
 from edge_runtime.contract.errors import EngineError, SettingsError
-from edge_runtime.contract.manifest import FIRST_ENGINE, BeatManifest, EngineName, Graph, WindowManifest, beats_of
+from edge_runtime.contract.manifest import (
+    FIRST_ENGINE,
+    BeatManifest,
+    EngineName,
+    Graph,
+    Manifest,
+    WindowManifest,
+    beats_of,
+)
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.signal import Float32Array, Frames, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine, Stepper, StreamingTrunk
@@ -91,7 +101,8 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
         condition.source_position,
         spec.rate_hz,
     )
-    return Pipeline(
+    make = _pipeline(m, spec, BEAT_SPAN_S, m.delay_samples / m.conditioning.rate_hz)
+    return make(
         condition,
         score,
         read,
@@ -116,7 +127,8 @@ def _windows(
         condition = AsTheyAre()
     else:
         raise SettingsError(f"stream rate is {spec.rate_hz:g} Hz; the bundle {m.name} wants {w.rate_hz:g} Hz")
-    return Pipeline(
+    make = _pipeline(m, spec, w.window_samples / w.rate_hz, 0.0)
+    return make(
         condition,
         Windower(engine.load(bundle, graph), graph, m.n_channels, w.window_samples, m.hop_samples),
         WindowReader(w, m.classes, condition.source_sample_at, spec.rate_hz),
@@ -128,6 +140,17 @@ def _windows(
         word=SensorWord(spec.rate_hz, w.window_samples / w.rate_hz),
         on_frames=on_frames,
     )
+
+
+def _pipeline(m: Manifest, spec: StreamSpec, back_s: float, ahead_s: float) -> Callable[..., Pipeline]:
+    """The usual pipeline, or one that fills short gaps; readings rest on so many seconds around them."""
+    n = round(m.fill_gap_s * spec.rate_hz)
+    if n == 0:
+        return Pipeline
+    from edge_runtime.filling import FillingPipeline
+
+    back, ahead = math.ceil(back_s * spec.rate_hz), math.ceil(ahead_s * spec.rate_hz)
+    return partial(FillingPipeline, fill_samples=n, looks_back=back, looks_ahead=ahead)
 
 
 class HeadCaller:

@@ -21,6 +21,7 @@ from edge_runtime.contract.window import Window
 SCHEMA = 3  # the newest that this reader reads
 BEATS_SCHEMA, WINDOW_SCHEMA = 1, 2
 FORMS_SCHEMA = 3  # of either kind, with further forms
+MAX_FILL_GAP_S = 0.5  # a longer one may hide a beat
 ONCE_PER_BEAT = "once per beat"
 Runs = Literal["every hop", "once per beat"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -131,6 +132,7 @@ class Manifest:
     hop_samples                 from one model step to the next, at the model's rate
     classes                     in the order of the logits or probabilities; empty if a number is estimated
     forms                       further ones of the same model; golden vectors have answers for each
+    fill_gap_s                  gaps of at most so long are interpolated; 0: none, the usual
     created, training, metrics  told, not enforced
     """
 
@@ -147,6 +149,7 @@ class Manifest:
     training: Training
     metrics: dict[str, float]
     forms: tuple[Form, ...] = ()
+    fill_gap_s: float = 0.0
 
     @property
     def all_forms(self) -> tuple[Form, ...]:
@@ -238,10 +241,12 @@ def beats_of(manifest: Manifest) -> BeatManifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as the text of `manifest.json`; without further forms as older runtimes know it."""
+    """The manifest as the text of `manifest.json`; without further forms and filling as older runtimes know it."""
     value = asdict(manifest)
     if not manifest.forms:
         del value["forms"]
+    if not manifest.fill_gap_s:
+        del value["fill_gap_s"]
     return json.dumps(value, indent=1) + "\n"
 
 
@@ -263,6 +268,8 @@ def from_json(text: str, where: str) -> Manifest:
 
 
 def _check(m: Manifest, where: str) -> None:
+    if not 0.0 <= m.fill_gap_s <= MAX_FILL_GAP_S:
+        raise BundleError(f"{where}: fill_gap_s is {m.fill_gap_s:g}; 0 to {MAX_FILL_GAP_S:g} wanted")
     if isinstance(m, BeatManifest):
         _check_conditioning(m.conditioning, m.conditioning_sha256, where)
         _check_beats(m, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class Reading:
     confidence  probability of `value` in [0, 1]
     quality     share of usable signal in the seconds before it in [0, 1]
     t_ns        monotonic time at which the newest sample needed for it arrived (0: not a live stream)
+    is_interpolated  whether some of the signal around it, or of its window, never arrived and was filled in
     """
 
     name: str
@@ -62,6 +63,11 @@ class Reading:
     confidence: float | None = None
     quality: float | None = None
     t_ns: int = field(default=0, compare=False)
+    is_interpolated: bool = False
+
+    def marked_interpolated(self) -> Reading:
+        """The same, resting on samples that were filled in."""
+        return replace(self, is_interpolated=True)
 
     def to_json(self) -> dict[str, object]:
         """The reading as one JSON object; a beat's value is called `class`."""
@@ -72,6 +78,8 @@ class Reading:
             line["confidence"] = round(self.confidence, 4)
         if self.quality is not None:
             line["quality"] = round(self.quality, 3)
+        if self.is_interpolated:
+            line["interpolated"] = True
         return line
 
 
@@ -83,12 +91,15 @@ class Ledger:
     scored    positions that went through the model
     dropped   positions that arrived and could not be scored (not a number)
     gap       positions that never arrived
+
+    interpolated  of those scored or dropped, positions that never arrived and were filled in, as the bundle says
     """
 
     received: int = 0
     scored: int = 0
     dropped: int = 0
     gap: int = 0
+    interpolated: int = 0
 
     @property
     def is_balanced(self) -> bool:
@@ -97,13 +108,14 @@ class Ledger:
 
     def to_json(self) -> dict[str, object]:
         """The ledger as one JSON object."""
-        return {
+        counts: dict[str, object] = {
             "name": "ledger",
             "received": self.received,
             "scored": self.scored,
             "dropped": self.dropped,
             "gap": self.gap,
         }
+        return counts | ({"interpolated": self.interpolated} if self.interpolated else {})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
