@@ -1,6 +1,6 @@
 #!/bin/bash
 # A gateway as a container: Debian 12 with real systemd and sshd, an address of its own, gone without a trace when
-# stopped. Needs root, systemd-nspawn, mmdebstrap (deploy/emulator/README.md).
+# stopped. Needs root, systemd-nspawn, mmdebstrap (docs/emulator.md).
 #
 #   container.sh create                the root file system, once, below ~/.cache/vitaledge-devices (about a minute)
 #   container.sh start NAME NUMBER     NUMBER 1-250 makes the address 10.78.NUMBER.2; prints it and the folder of keys
@@ -22,9 +22,10 @@ create() {
     flock 9
     [ ! -d "$IMAGE" ] || return 0
     rm -rf "$IMAGE.part"
-    mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
+    "$(dirname "$(realpath "$0")")/sources.sh" "$SUITE" \
+        | mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --aptopt='APT::Install-Recommends "false"' "$SUITE" "$IMAGE.part" >&2
+        --aptopt='APT::Install-Recommends "false"' "$SUITE" "$IMAGE.part" - >&2
     mv "$IMAGE.part" "$IMAGE"
 }
 
