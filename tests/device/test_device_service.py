@@ -83,6 +83,18 @@ def test_systemd_finds_little_to_complain_of_also_with_a_serial_port(container, 
         assert exposure <= 2.0, f"{source}: {said}"
 
 
+def test_udev_reads_the_names_of_wearables_without_complaint(container, good):
+    rules = "/etc/udev/rules.d/60-vitaledge-wearable.rules"
+    read = "udevadm test /sys/class/tty/tty 2>&1"
+    said = [line for line in container.run(read).splitlines() if rules in line]
+    assert said == [f"Reading rules file: {rules}"]
+    # It would complain.
+    container.run(f"cp {rules} /root/kept && echo 'SUBSYSTEM=\"' >> {rules}")
+    said = [line for line in container.run(read, check=False).splitlines() if rules in line]
+    container.run(f"mv /root/kept {rules}")
+    assert len(said) > 1
+
+
 def test_it_runs_as_nobody_special_and_can_write_nowhere(container, good):
     pid = container.show("MainPID")["MainPID"]
     facts = dict(line.split(":\t", 1) for line in container.run(f"cat /proc/{pid}/status").splitlines())
