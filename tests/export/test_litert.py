@@ -61,6 +61,16 @@ ONES = {
     "conv, same": One(
         kind="Conv", x=CONV, y=(1, 8, 7, 20), constants=(WEIGHT, f32(8)), settings={"pads": [1, 2, 1, 2]}
     ),
+    **{
+        f"conv, pads {pads}": One(
+            kind="Conv",
+            x=CONV,
+            y=(1, 8, 7, 20),
+            constants=(f32(8, 6, 1, 4), f32(8)),
+            settings={"pads": [0, pads[0], 0, pads[1]]},
+        )
+        for pads in ((1, 2), (2, 1))
+    },
     "conv, causal, strided, dilated": One(
         kind="Conv",
         x=CONV,
