@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.assemble import BEAT_SPAN_S
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.preprocess_many import HopConditioner
 from edge_runtime.contract.rows import Rows, rows_of
@@ -17,7 +18,9 @@ from edge_runtime.contract.signal import Block, Float32Array, Ledger, Reading, S
 from edge_runtime.inbox import End, Inbox, Item, Lost
 from edge_runtime.many import DueHops, ManyStreams
 from edge_runtime.pipeline import MAX_MISSING_SHARE, MISSING_CHECK_S
+from edge_runtime.sensors.sensor_block import SensorBlock
 from edge_runtime.slots import Model
+from edge_runtime.vitals.sensor_word import SensorWord
 
 QUEUE_S = 4.0
 DEADLINE_S = 0.02
@@ -44,6 +47,7 @@ class Stream:
         "rate_hz",
         "segment_start",
         "slot",
+        "word",
     )
 
     def __init__(self, name: str, rate_hz: float, slot: int, bound: int, brought: deque[Stream]) -> None:
@@ -54,6 +58,7 @@ class Stream:
         self.missing = self.hold_left = 0
         self.is_closing = self.is_over = False
         self.error: Exception | None = None
+        self.word: SensorWord | None = None  # only of a sensor that has one
 
     @property
     def is_behind(self) -> bool:
@@ -158,6 +163,12 @@ class Gateway:
             now.scored += self._many.scored_to(stream.slot, stream.segment_start, stop) - stream.segment_start
         return now
 
+    def so_far(self, stream: Stream) -> Ledger:
+        """The ledger as if the stream ended now; it balances."""
+        now = self.ledger(stream)
+        now.dropped += now.received - now.scored - now.dropped - now.gap
+        return now
+
     def lag_s(self, stream: Stream) -> float:
         """Signal of the stream that arrived and was not scored yet, in seconds."""
         now = self.ledger(stream)
@@ -184,7 +195,7 @@ class Gateway:
         for slot, reading in self._many.run(due):
             stream = self._at[slot]
             if stream is not None and reading.sample < self._next[slot]:
-                out.append((stream, reading))
+                out.append((stream, reading if stream.word is None else stream.word.judged([reading])[0]))
         return out
 
     def wait_s(self, now_ns: int) -> float | None:
@@ -241,6 +252,9 @@ class Gateway:
     def _put(self, lane: HopConditioner, n: int, streams: Sequence[Stream]) -> None:
         """Move one block of n samples of each stream, which follows on, into its buffer."""
         blocks = [_block(s.inbox.take()) for s in streams]
+        for s, block in zip(streams, blocks, strict=True):
+            if isinstance(block, SensorBlock):
+                self._listen(s, block)
         samples = np.concatenate([b.samples for b in blocks])
         if not np.isfinite(samples).all():
             for s, block in zip(streams, blocks, strict=True):
@@ -272,10 +286,19 @@ class Gateway:
             self._count(s, item)
         else:
             s.inbox.take()
+            self._listen(s, item)
             parts = _parts(item, lane.most)
             s.inbox.put_back(parts)
             if not is_open and isinstance(parts[0], Block):
                 self._begin(s, parts[0])
+
+    def _listen(self, s: Stream, block: Block) -> None:
+        """What the sensor says of its signal; a block's parts say it no more."""
+        if not isinstance(block, SensorBlock) or block.quality is None:
+            return
+        if s.word is None:
+            s.word = SensorWord(s.rate_hz, BEAT_SPAN_S)
+        s.word.watch(block)
 
     def _begin(self, s: Stream, block: Block) -> None:
         expected = int(self._next[s.slot])

@@ -96,6 +96,7 @@ def _serve(
     from edge_runtime.hot_swap import Watcher
     from edge_runtime.service import stop_on_signals, systemd_notifier
     from edge_runtime.slots import open_model
+    from edge_runtime.streams import StreamNote, notes_folder
 
     found = open_bundle(options.bundle)
     n_slots = len(settings.streams)
@@ -104,6 +105,11 @@ def _serve(
         # LiteRT takes one stream in a call, so it is no choice here.
         wish: EngineWish = "onnxruntime" if options.engine == "auto" else options.engine
         return open_model(*open_form(new, wish, options.precision, options.threads), n_slots)
+
+    def note(name: str, so_far: Callable[[], Ledger]) -> Callable[[], None]:
+        made = StreamNote(f"{name}={settings.streams[name]}", found.id, notes_folder())
+        made.follow(_SoFar(so_far))
+        return made.write
 
     model = opened(found)
     watcher = Watcher(options.bundle, found.path, opened, time.monotonic_ns)
@@ -114,12 +120,20 @@ def _serve(
             make_sink,
             stop=stop,
             next_model=watcher.next_model,
+            make_note=note,
             status=_status_line(options.json) if status_s > 0 else None,
             status_s=status_s if status_s > 0 else 10.0,
             notify=systemd_notifier(),
         )
         service.run()
     return 1 if service.n_broken else 0
+
+
+@dataclass(frozen=True)
+class _SoFar:
+    """A stream of a gateway, as far as `info` asks for it."""
+
+    so_far: Callable[[], Ledger]
 
 
 def read_settings(file: Path | None, sources: list[str]) -> GatewaySettings:

@@ -28,6 +28,7 @@ class GatewayService:
 
     make_sink  a sink for a stream's name
     next_model  a model that is to take over now, or None; asked often, so it must be quick
+    make_note  given a stream's name and a function for its ledger so far, something to call when it is to be noted
     status     called now and then with each stream's name, state, ledger so far and lag in seconds
     """
 
@@ -39,6 +40,7 @@ class GatewayService:
         *,
         stop: Stop,
         next_model: Callable[[], Model | None] = lambda: None,
+        make_note: Callable[[str, Callable[[], Ledger]], Callable[[], None]] = lambda name, so_far: lambda: None,
         status: Callable[[str, str, Ledger, float], None] | None = None,
         status_s: float = STATUS_S,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -46,13 +48,14 @@ class GatewayService:
         notify: Callable[[str], None] = lambda state: None,
     ) -> None:
         self._gateway, self._sources, self._make_sink = gateway, sources, make_sink
-        self._stop, self._next_model, self._status = stop, next_model, status
+        self._stop, self._next_model, self._make_note, self._status = stop, next_model, make_note, status
         self._status_ns = round(status_s * 1e9)
         self._clock, self._sleep, self._notify = clock, sleep, notify
         self._heart = Heart(clock, notify)
         self._wake = threading.Event()
         self._sinks: dict[str, Sink] = {}
         self._streams: dict[str, Stream] = {}
+        self._notes: dict[str, Callable[[], None]] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.n_broken = 0
 
@@ -107,6 +110,7 @@ class GatewayService:
         self._streams[feeder.name] = stream
         sink = self._sinks[feeder.name] = self._make_sink(feeder.name)
         sink.begin(feeder.spec)
+        self._notes[feeder.name] = self._make_note(feeder.name, lambda: self._gateway.so_far(stream))
         feeder.join(stream)
         return True
 
@@ -134,6 +138,7 @@ class GatewayService:
         stream = self._streams.pop(name)
         self.ledgers[name] = stream.ledger
         self._sinks.pop(name).write(stream.ledger)
+        self._notes.pop(name)()
         if stream.error is not None:
             self._broke(name, stream.error)
 
@@ -152,6 +157,8 @@ class GatewayService:
         lags = [self._gateway.lag_s(s) for s in self._streams.values()]
         lost = sum(f.state != "running" for f in feeders if f.is_alive)
         self._heart.say(f"{len(lags)} streams, {lost} not there, longest lag {max(lags, default=0.0):.1f} s")
+        for note in self._notes.values():
+            note()
         if self._status is not None:
             for name, state, ledger, lag_s in self._states(feeders):
                 self._status(name, state, ledger, lag_s)

@@ -29,6 +29,11 @@ class Model:
 def open_model(bundle: Bundle, engine: Engine, n_slots: int) -> Model:
     """Load a bundle for that many streams; raises BundleError or EngineError if it cannot run many in a call."""
     manifest = beats_of(bundle.manifest)
+    fill_gap_s = getattr(manifest, "fill_gap_s", 0.0)
+    if fill_gap_s > 0.0:
+        raise BundleError(
+            f"bundle {manifest.name}: fills gaps up to {fill_gap_s:g} s, which takes a process of its own"
+        )
     if not isinstance(engine, BatchEngine):
         raise EngineError(f"{engine.name}: takes one stream in a call; onnxruntime takes many")
     return Model(
