@@ -20,6 +20,7 @@ from edge_runtime.contract.signal import Block, Float32Array, Ledger, Reading, S
 from edge_runtime.engine.onnx import OnnxEngine
 from edge_runtime.gateway import Gateway, Stream
 from edge_runtime.inbox import Inbox, Lost
+from edge_runtime.sensors.sensor_block import SensorBlock
 from edge_runtime.sensors.synthetic import simulate
 from edge_runtime.slots import Model, open_model
 
@@ -476,3 +477,21 @@ def test_the_shipped_bundle_runs_in_batches(engine: OnnxEngine) -> None:
         assert len(readings) > 8
         assert_equal(w.said, readings)
         assert w.stream.ledger == ledger
+
+
+def test_what_a_sensor_says_of_its_signal_reaches_the_readings(
+    int8_bundle: Bundle, engine: OnnxEngine, gateway_of: Callable[..., Gateway]
+) -> None:
+    x, gateway = ecg(16.0, 125.0, seed=4), gateway_of(int8_bundle)
+    x[900] = np.nan  # a block that is cut is heard once
+    blocks: list[Block] = [
+        SensorBlock(start=b.start, samples=b.samples, quality=np.full(len(b.samples), word, np.float32))
+        for b in cut(x, [40])
+        for word in [0.1 if 500 < b.start < 800 else 0.9]
+    ]
+    w = Wearable(gateway.join("bed", StreamSpec(rate_hz=125.0)), blocks, [])
+    drain(gateway, [w])
+    wanted, _ = alone(int8_bundle, engine, 125.0, blocks)
+    assert_equal(w.said, wanted)
+    # Of the second before them more than 90 % was called bad.
+    assert {r.value is None for r in wanted if 665 < r.sample < 800} == {True}
