@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 RATE_HZ, HOP, FRAME = 125, 25, 5
 HOP_NS = HOP * 10**9 // RATE_HZ
 # Against becoming slower; the floor of 3.0 is not reached, see docs/hot-path.md. Lines of text are parsed one by one.
-OVERHEAD_GUARD = {"edge": 9.0, "csv": 20.0}
+OVERHEAD_GUARD = {"edge": 7.0, "csv": 15.0}
 WIRES = {"edge": "protocol=edge&rate_hz=125&samples=25&scale=0.001", "csv": "protocol=csv&rate_hz=125"}
 
 
@@ -200,10 +200,10 @@ class Gateway:
 def test_bytes_in_readings_out_against_the_bare_engine_call(
     benchmark: Any, bundle: Bundle, step: Callable[[], None], wire: str
 ) -> None:
-    """0.8 s a round, about one beat; the head's calls count on our side and not on the other."""
+    """Hop by hop, so the median is that of a hop without a beat; a beat costs more, see docs/hot-path.md."""
     gateway = Gateway(bundle, WIRES[wire])
     found = benchmark.pedantic(
-        lambda: compare(step, gateway.hop, rounds=1400, calls=4, warm_up=100), rounds=1, iterations=1
+        lambda: compare(step, gateway.hop, rounds=5600, calls=1, warm_up=100), rounds=1, iterations=1
     )
     middle = keep(benchmark, found, floor=3.0, goal=1.6)
     benchmark.extra_info["readings"] = gateway.n_readings
