@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -45,8 +46,12 @@ def missing(needs: Mapping[str, str], *, is_there: Callable[[str], bool] = _is_t
     if packages:
         listed = ", ".join(packages)
         return f"missing here: {listed}; on Debian: sudo apt-get install --no-install-recommends {' '.join(packages)}"
-    if needs is not RUN_AARCH64 and (os.geteuid() if uid is None else uid) != 0:
+    if needs is RUN_AARCH64:
+        return ""
+    if (os.geteuid() if uid is None else uid) != 0:
         return "making a Debian for a gateway needs root; run it with sudo"
+    if not may_mount():
+        return "making a Debian for a gateway needs a root that may mount; this one is kept from it"
     return ""
 
 

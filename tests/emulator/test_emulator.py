@@ -49,13 +49,18 @@ def test_a_name_that_is_no_host_name_is_refused(name):
 def test_missing_packages_are_named_with_the_command_that_installs_them():
     said = needs.missing(needs.MAKE_AARCH64, is_there=lambda name: "qemu" not in name, uid=0)
     assert "apt-get install --no-install-recommends qemu-system-arm qemu-user-static qemu-utils" in said
-    assert needs.missing(needs.MAKE_AARCH64, is_there=lambda name: True, uid=0) == ""
+    assert needs.missing(needs.MAKE_AARCH64, is_there=lambda name: True, uid=0, may_mount=lambda: True) == ""
 
 
 def test_making_needs_root_and_running_does_not():
     assert "root" in needs.missing(needs.MAKE_AARCH64, is_there=lambda name: True, uid=1000)
     assert "root" in needs.missing(needs.CONTAINER, is_there=lambda name: True, uid=1000)
     assert needs.missing(needs.RUN_AARCH64, is_there=lambda name: True, uid=1000) == ""
+
+
+def test_a_root_that_may_not_mount_is_told():
+    said = needs.missing(needs.CONTAINER, is_there=lambda name: True, uid=0, may_mount=lambda: False)
+    assert "may mount" in said
 
 
 @pytest.mark.parametrize(
