@@ -40,8 +40,19 @@ def _is_there(name: str) -> bool:
     return Path(name).exists() if name.startswith("/") else shutil.which(name, path=path) is not None
 
 
-def missing(needs: Mapping[str, str], *, is_there: Callable[[str], bool] = _is_there, uid: int | None = None) -> str:
-    """Why this machine cannot make such a gateway: packages, root; empty if it can."""
+def _may_mount() -> bool:
+    """Whether this root is one: in many containers it is not."""
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
+
+
+def missing(
+    needs: Mapping[str, str],
+    *,
+    is_there: Callable[[str], bool] = _is_there,
+    uid: int | None = None,
+    may_mount: Callable[[], bool] = _may_mount,
+) -> str:
+    """Why this machine cannot make such a gateway: packages, root, its privileges; empty if it can."""
     packages = sorted({package for name, package in needs.items() if not is_there(name)})
     if packages:
         listed = ", ".join(packages)
