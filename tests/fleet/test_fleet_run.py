@@ -89,6 +89,14 @@ def test_a_canary_that_fails_is_the_only_one_that_was_touched(tmp_path, options)
         assert status(host.target).current == good[0].answer["release"]
 
 
+def test_where_the_canary_is_dead_the_next_host_is_the_canary(tmp_path, options):
+    bad = make_bundle(tmp_path / "bad", fails=1.0)
+    there = hosts(tmp_path, "dead", "a", "b", "c")
+    outcomes, stopped = deploy_to(bad, there, options, Rollout(waves=("1", "all")))
+    assert stopped == "1 failed, 0 may"
+    assert states(outcomes) == {"dead": "away", "a": "failed", "b": "left", "c": "left"}
+
+
 def test_a_slower_release_is_taken_back_and_goes_no_further(tmp_path, options):
     there = hosts(tmp_path, "a", "b", "c")
     good, _ = deploy_to(make_bundle(tmp_path / "good", p50=50_000), there, options, Rollout())
