@@ -11,7 +11,8 @@ from edge_runtime.assemble import open_pipeline
 from edge_runtime.bench import scaled
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EdgeError
-from edge_runtime.contract.signal import AAMI_CLASSES, Block, Ledger, Reading, StreamSpec
+from edge_runtime.contract.report import NO_CLASS, class_index
+from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine
 from host_tools.data.records import EcgRecord
 from host_tools.measure.score import RecordScore, score_record
@@ -44,7 +45,7 @@ def stream_record(bundle: Bundle, engine: Engine, record: EcgRecord) -> Streamed
 
 
 def score_readings(record: EcgRecord, readings: Sequence[Reading]) -> RecordScore:
-    """Score beats, given in the record's own samples, against its annotations."""
+    """Score beats, given in the record's own samples, against its annotations; without a class they count as Q."""
     beats = [r for r in readings if r.name == "beat"]
     return score_record(
         record.name,
@@ -52,6 +53,8 @@ def score_readings(record: EcgRecord, readings: Sequence[Reading]) -> RecordScor
         reference_samples=record.beat_samples,
         reference_classes=record.beat_classes,
         detected_samples=np.array([r.sample for r in beats], np.int64),
-        detected_classes=np.array([AAMI_CLASSES.index(str(r.value)) for r in beats], np.int64),
+        detected_classes=np.array(
+            [class_index(NO_CLASS if r.value is None else str(r.value)) for r in beats], np.int64
+        ),
         masked=record.masked,
     )
