@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class OnnxEngine:
     def __init__(
         self, threads: int = 1, provider: str = "cpu", *, allow_fallback: bool = False, cache: ModelCache | None = None
     ) -> None:
+        # From 1.31 on it would keep a device's identity in the user's cache folder and could report what it runs.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime
         except ImportError as error:
