@@ -13,7 +13,7 @@ from emulated import BUNDLE, PATIENT, Emulated, newer, readings, replayed, wait_
 
 from host_tools.cli import main as vitaledge
 from host_tools.emulator import gateways
-from host_tools.emulator.gateway import EmulatorError
+from host_tools.emulator.gateway import EmulatorError, read_record
 from host_tools.ship import service
 from host_tools.ship.deploy import deploy, status
 from host_tools.ship.errors import ShipError
@@ -88,9 +88,9 @@ def test_the_gateway_reads_what_the_host_reads_from_the_same_bytes(gateway, inst
     run = f"{gateway.root}/bin/edge-runtime run {gateway.root}/current"
     with gateway.wearable() as source:
         gateway.run(
-            f"timeout --signal=INT 150 {run} '{source}' --capture a.vcap --json > a.jsonl & "
+            f"timeout --signal=INT 300 {run} '{source}' --capture a.vcap --json > a.jsonl & "
             "until [ $(grep -c beat a.jsonl) -ge 40 ] || ! kill -0 $!; do sleep 1; done; kill -INT $!; wait $!",
-            timeout_s=400.0,
+            timeout_s=600.0,
         )
     there = readings(gateway.run("cat a.jsonl"))
     with (tmp_path / "a.vcap").open("wb") as out:
@@ -173,3 +173,24 @@ def test_a_power_cut_during_an_update_leaves_one_release_whole_and_serving(gatew
 def test_a_gateway_that_runs_is_not_removed(gateway):
     with pytest.raises(EmulatorError, match="running"):
         gateways.remove(gateway.name)
+
+
+def test_started_afresh_it_is_as_it_was_made_and_has_keys_of_its_own(gateway):
+    if gateway.kind == "container":
+        pytest.skip("a container is always fresh")
+    gateway.run("touch kept && sync")
+    gateway.hang_up()
+    gateways.start(gateway.name, is_fresh=True, progress=lambda text, done, total: None)
+    assert gateway.run("ls") == ""
+    assert abs(float(gateway.run("date +%s")) - time.time()) < 60
+    image = Path(read_record(Path(gateway.status.folder)).image)
+    for ours, theirs in (("host.pub", "host.pub"), ("client.pub", "client.pub")):
+        assert (Path(gateway.status.folder) / ours).read_text().split()[1] not in (image / theirs).read_text()
+
+
+def test_it_is_powered_off_in_order(gateway):
+    gateway.hang_up()
+    gateways.stop(gateway.name)
+    assert gateway.status.state == "stopped"
+    if gateway.kind == "aarch64":
+        assert "Power down" in (Path(gateway.status.folder) / "console.log").read_text(errors="replace")
