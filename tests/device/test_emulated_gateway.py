@@ -19,6 +19,7 @@ from host_tools.ship.deploy import deploy, status
 from host_tools.ship.errors import ShipError
 
 pytestmark = pytest.mark.device
+RATE_HZ = 250  # of the simulated wearable
 CONFIDENCE = 5e-3  # another processor's rounding in the head's floats; the golden vectors' own tolerance is as large
 PLATFORM = {"aarch64": "aarch64", "container": os.uname().machine}
 
@@ -92,14 +93,17 @@ def test_the_gateway_reads_what_the_host_reads_from_the_same_bytes(gateway, inst
             "until [ $(grep -c beat a.jsonl) -ge 40 ] || ! kill -0 $!; do sleep 1; done; kill -INT $!; wait $!",
             timeout_s=600.0,
         )
-    there = readings(gateway.run("cat a.jsonl"))
+    said = gateway.run("cat a.jsonl")
+    # What was on its way when it was stopped is in the capture, and was not waited for there.
+    heard_until = json.loads(said.splitlines()[-1])["received"] - 2 * RATE_HZ
+    there = [r for r in readings(said) if r["sample"] < heard_until]
     with (tmp_path / "a.vcap").open("wb") as out:
         subprocess.run(gateway.argv("cat a.vcap"), stdout=out, check=True, timeout=300)
-    here = replayed(tmp_path / "a.vcap", capsys)
+    here = [r for r in replayed(tmp_path / "a.vcap", capsys) if r["sample"] < heard_until]
     assert len(there) >= 20
     assert [(r["sample"], r["class"]) for r in there] == [(r["sample"], r["class"]) for r in here]
     for mine, its in zip(here, there, strict=True):
-        assert its["confidence"] == pytest.approx(mine["confidence"], abs=CONFIDENCE)
+        assert its.get("confidence") == pytest.approx(mine.get("confidence"), abs=CONFIDENCE)
 
 
 @pytest.fixture(scope="module")
