@@ -37,7 +37,7 @@ export VITALEDGE_OUT=$out
     --dpkgopt='path-exclude=/usr/share/locale/*' --aptopt='APT::Install-Recommends "false"' "${proxy[@]}" \
     --aptopt='Acquire::Languages "none"' \
     --customize-hook="$here/set_up_aarch64.sh" \
-    --skip=cleanup/apt/lists "$suite" "$root" - >&2
+    "$suite" "$root" - >&2
 
 step 3/5 "the kernel"
 version=$(ls "$root/lib/modules")
