@@ -138,9 +138,11 @@ def _polar(kind: int, unit: str, channels: tuple[str, ...], usual_hz: float) -> 
 
 
 def _numbers(
-    read: Callable[[bytes], tuple[list[float], bool] | None], *channels: str
+    read: Callable[[bytes], tuple[list[float], bool] | None], unit: str, *channels: str
 ) -> Callable[[BleOptions], NumbersDecoder]:
-    return lambda options: NumbersDecoder(read, StreamSpec(rate_hz=options.rate_hz or 1.0, unit="1", channels=channels))
+    return lambda options: NumbersDecoder(
+        read, StreamSpec(rate_hz=options.rate_hz or 1.0, unit=unit, channels=channels)
+    )
 
 
 def _pmd_start(kind: int, *settings: tuple[int, int, int]) -> bytes:
@@ -152,14 +154,14 @@ _ALL = (
     BleProtocol(
         name="heart-rate",
         title="heart rate (0x2A37)",
-        make_decoder=_numbers(_heart_rate, "HR", "RR"),
+        make_decoder=_numbers(_heart_rate, "bpm,s", "HR", "RR"),
         notify=BASE.format(0x2A37),
         is_irregular=True,
     ),
     BleProtocol(
         name="pulse-oximeter",
         title="pulse oximeter, continuous (0x2A5F)",
-        make_decoder=_numbers(_pulse_oximetry, "SPO2", "HR"),
+        make_decoder=_numbers(_pulse_oximetry, "%,bpm", "SPO2", "HR"),
         notify=BASE.format(0x2A5F),
         is_irregular=True,
     ),

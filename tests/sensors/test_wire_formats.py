@@ -169,8 +169,8 @@ def test_an_edge_device_that_starts_again_is_a_gap_by_time() -> None:
 
 
 def test_healthypi3_golden() -> None:
-    # ECG -2, resp 3, IR 1024, red -5, 36.5 C, RR 16, SpO2 97, HR 72, 80, BP-HR 74, status.
-    text = "0AFA 1400 02 FEFF 0300 00040000 FBFFFFFF 420E 10 61 48 80 4A {} 000B"
+    # ECG -2, resp 3, IR 1024, red -5, 36.5 C, RR 16, SpO2 97, HR 72, 80 in decimal, BP-HR 74, status.
+    text = "0AFA 1400 02 FEFF 0300 00040000 FBFFFFFF 420E 10 61 48 50 4A {} 000B"
     found = decoded("healthypi3", bytes.fromhex(text.format("00")), "ecg_scale=0.5")
     close(found.samples, [[-1.0, 3, 1024, -5, 36.5, 16, 97, 72, 74]])
     assert found.contact.tolist() == [True]

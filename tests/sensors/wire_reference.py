@@ -155,7 +155,7 @@ SCALARS: dict[str, Scalar] = {
         "checked", edge_size, lambda f: f[-1] == 13 and binascii.crc_hqx(f[2:-3], 0xFFFF) == f[-3] + 256 * f[-2]
     ),
     "healthypi3": Scalar(
-        "checked", fixed(27), lambda f: f[:5] == b"\x0a\xfa\x14\x00\x02" and f[22] == 0x80 and f[25:] == b"\x00\x0b"
+        "checked", fixed(27), lambda f: f[:5] == b"\x0a\xfa\x14\x00\x02" and f[22] == 80 and f[25:] == b"\x00\x0b"
     ),
     "healthypi5": Scalar("checked", healthypi_size, lambda f: f[-2:] == b"\x00\x0b"),
     "nonin2": Scalar("next", fixed(5), lambda f: f[0] == 1 and f[1] > 127 and sum(f[:4]) % 256 == f[4]),

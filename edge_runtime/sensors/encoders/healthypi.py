@@ -22,7 +22,7 @@ def encode_v3(
 ) -> bytes:
     """One packet."""
     status = int(is_lead_off) + 2 * int(is_probe_open)
-    numbers = struct.pack("<BBBBBB", rr, spo2, hr, 0x80, pr, status)
+    numbers = struct.pack("<BBBBBB", rr, spo2, hr, 80, pr, status)
     return _packet(2, struct.pack("<hhiiH", ecg, resp, ir, red, temp_centi) + numbers)
 
 

@@ -20,7 +20,7 @@ from edge_runtime.sensors.wire.options import WireOptions
 
 OVERHEAD = 7
 MISSING = (0, 25)  # nothing yet, and -999 in one byte
-V3_LENGTH, V3_FIXED = 20, 0x80
+V3_LENGTH, V3_FIXED = 20, 80  # the firmware says it in decimal: a diastolic pressure it does not have
 # ADS1292R, reference 2.42 V, gain 6, upper 16 of 24 bits.
 V3_ECG_MV = 2420.0 / 6 / 2**15
 # MAX30001, reference 1 V, 18 bits, gain 20.
