@@ -68,6 +68,8 @@ def install(folder: str, units: dict[str, str], scope: str, enable: list[str], r
             write(path, text)
     if rules and shutil.which("udevadm"):
         run("udevadm", "control", "--reload")
+        # A wearable that is plugged in already gets its name now, not when it is plugged in again.
+        run("udevadm", "trigger", "--subsystem-match=tty")
     systemctl(scope, "daemon-reload")
     systemctl(scope, "enable", "--quiet", *enable)
     for name in enable:
