@@ -143,7 +143,7 @@ ALL = (
     ),
     Golden(
         protocol="shimmer3",
-        source="pyshimmer, test_bluetooth_api.py, test_data_packet: two packets of a device, 64 ticks apart",
+        source="pyshimmer, test_bluetooth_api.py, test_data_packet: two packets, 64 ticks apart",
         bytes="00 DE D0 B2 26 07 00 1E D1 B2 FC 06",
         rows=[[0x0726]],
         query="layout=A13:u16",
@@ -156,7 +156,7 @@ ALL = (
     ),
     Golden(
         protocol="pulse-oximeter",
-        source="a ChoiceMMed oximeter at 98 % and 78, read with nRF Connect (Stack Overflow, question 71264072)",
+        source="a ChoiceMMed oximeter's, read with nRF Connect (Stack Overflow, question 71264072): 62 is 98, 4E is 78",
         bytes="0C 6200 4E00 2000 000000",
         rows=[[98, 78]],
     ),
