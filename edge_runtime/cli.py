@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edge_runtime import __version__, gateway_cli
+from edge_runtime import __version__
 from edge_runtime.contract.errors import EdgeError, one_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ SOURCE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, act, and turn expected failures into one line and exit code 1."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    asked = words[0] if words and words[0] in COMMANDS else None
+    options = _parser(asked).parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         return int(options.act(options))
@@ -67,7 +69,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=max(40, columns - 2))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """Of all commands; of one only if it is asked for, for each takes time at every start."""
     parser = argparse.ArgumentParser(
         prog="edge-runtime",
         description="Turn a wearable's samples into readings.",
@@ -76,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-runtime {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, add in COMMANDS.items():
+        if asked in (None, name):
+            add(commands)
+    return parser
 
+
+def _add_run(commands: Commands) -> None:
     run = _command(
         commands,
         "run",
@@ -91,9 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--follow", action="store_true", help="go on with a newer bundle when `current` names one, or on SIGHUP"
     )
+
+
+def _add_gateway(commands: Commands) -> None:
+    from edge_runtime import gateway_cli  # with its settings, which the others do not need
+
     gateway_cli.add_arguments(
         _command(commands, "gateway", gateway_cli.run, "run many wearables in one process, until told to stop")
     )
+
+
+def _add_replay(commands: Commands) -> None:
     replay = _command(
         commands,
         "replay",
@@ -103,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime replay BUNDLE 'npy:record.npy?rate_hz=250'",
     )
     replay.add_argument("source", help=SOURCE)
+
+
+def _add_bench(commands: Commands) -> None:
     bench = _command(
         commands,
         "bench",
@@ -112,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("records", type=Path, help="folder with records.json, as `vitaledge bench` sends it")
     bench.add_argument("--out", type=Path, required=True, help="where to write the report (JSON); its folder is made")
+
+
+def _add_check(commands: Commands) -> None:
     check = _command(
         commands,
         "check",
@@ -126,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "--choose", action="store_true", help="measure all forms and let `run` use the fastest from now on"
     )
     check.add_argument("--memory-limit", type=_count, metavar="MB", help="of a form to choose (default: half of all)")
+
+
+def _add_info(commands: Commands) -> None:
     _command(
         commands,
         "info",
@@ -134,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime info BUNDLE",
         "edge-runtime info BUNDLE --json",
     )
+
+
+def _add_sources(commands: Commands) -> None:
     sources = _plain(
         commands,
         "sources",
@@ -143,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
         "edge-runtime sources --json",
     )
     sources.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _add_probe(commands: Commands) -> None:
     probe = _plain(
         commands,
         "probe",
@@ -155,6 +187,9 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--baud", type=_count, help="only at this speed (default: at each protocol's own)")
     probe.add_argument("--seconds", type=float, default=3.0, help="how long to listen at each setting (default: 3)")
     probe.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+
+
+def _add_simulate(commands: Commands) -> None:
     simulate = _plain(
         commands,
         "simulate",
@@ -169,7 +204,19 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--faults", default="", help="such as drop=0.001,flip=0.001,stall=0.01,drift_ppm=50,wrap")
     simulate.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
     simulate.add_argument("--speed", type=float, default=1.0, help="times real time (default: 1)")
-    return parser
+
+
+COMMANDS = {
+    "run": _add_run,
+    "gateway": _add_gateway,
+    "replay": _add_replay,
+    "bench": _add_bench,
+    "check": _add_check,
+    "info": _add_info,
+    "sources": _add_sources,
+    "probe": _add_probe,
+    "simulate": _add_simulate,
+}
 
 
 def _plain(commands: Commands, name: str, act: object, text: str, *examples: str) -> argparse.ArgumentParser:
@@ -217,7 +264,9 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         if options.follow:
-            return gateway_cli.follow(options)
+            from edge_runtime.gateway_cli import follow
+
+            return follow(options)
         if options.capture is None:
             return _stream(options, realtime=True)
         from edge_runtime.sensors.capture import CaptureWriter  # it knows all protocols, which takes time to load

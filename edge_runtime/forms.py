@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from edge_runtime.assemble import open_engine
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import EngineError, SettingsError
 from edge_runtime.contract.manifest import EngineName, Form, Precision
 from edge_runtime.contract.strict import build

@@ -8,10 +8,11 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
 
@@ -108,7 +109,7 @@ def _serve(
 
     def note(name: str, so_far: Callable[[], Ledger]) -> Callable[[], None]:
         made = StreamNote(f"{name}={settings.streams[name]}", found.id, notes_folder())
-        made.follow(_SoFar(so_far))
+        made.follow(_SoFar(so_far=so_far))
         return made.write
 
     model = opened(found)
@@ -129,7 +130,7 @@ def _serve(
     return 1 if service.n_broken else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _SoFar:
     """A stream of a gateway, as far as `info` asks for it."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from edge_runtime.assemble import HEAD, TRUNK
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import BundleError, EngineError
 from edge_runtime.contract.manifest import BeatManifest, beats_of
 from edge_runtime.engine.batch import SlottedGraph

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ def notes_folder(environment: Mapping[str, str] = os.environ) -> Path:
         return Path(environment["RUNTIME_DIRECTORY"].split(":")[0])
     if environment.get("XDG_RUNTIME_DIR"):
         return Path(environment["XDG_RUNTIME_DIR"]) / "vitaledge"
-    return Path(tempfile.gettempdir()) / f"vitaledge-{os.getuid()}"
+    return Path(environment.get("TMPDIR") or "/tmp") / f"vitaledge-{os.getuid()}"
 
 
 class StreamNote:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.manifest import Form, Manifest, from_json
 from edge_runtime.contract.sha256 import sha256_hex

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 from edge_runtime.contract.beats import BeatTiming
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.preprocess import Conditioning
 from edge_runtime.contract.strict import build

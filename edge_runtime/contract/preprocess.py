@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.sha256 import sha256_hex
 from edge_runtime.contract.signal import Block, Float32Array, Float64Array

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_runtime.contract.dataclass import dataclass
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -36,6 +38,11 @@ class Block:
     start: int
     samples: Float32Array
     t_ns: int = 0
+
+    def __init__(self, *, start: int, samples: Float32Array, t_ns: int = 0) -> None:
+        """Written out, for several are made at every hop."""
+        own = self.__dict__
+        own["start"], own["samples"], own["t_ns"] = start, samples, t_ns
 
     @property
     def stop(self) -> int:
@@ -83,7 +90,7 @@ class Reading:
         return line
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Ledger:
     """Where every position of the source's sample counter went; `is_balanced` holds to the sample.
 
@@ -130,3 +137,8 @@ class Frames:
     start: int
     scores: Float32Array
     t_ns: int = 0
+
+    def __init__(self, *, start: int, scores: Float32Array, t_ns: int = 0) -> None:
+        """Written out, for one is made at every hop."""
+        own = self.__dict__
+        own["start"], own["scores"], own["t_ns"] = start, scores, t_ns

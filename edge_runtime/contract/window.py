@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.logits import expected, probabilities
 from edge_runtime.contract.signal import Float32Array

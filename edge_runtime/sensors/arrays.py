@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.signal import Float32Array, StreamSpec
 from edge_runtime.sensors.options import in_range, parse_options

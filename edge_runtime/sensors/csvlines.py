@@ -22,7 +22,7 @@ NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NO_VALUE = (b"!", b"nan")
 SEPARATOR = re.compile(rb"\s*[,;\t ]\s*")
 CHECKSUM = re.compile(rb"(.*)\*([0-9A-Fa-f]{2})", re.DOTALL)
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float.fromhex("0x1.fffffep+127")
 NEW_LAYOUT_LINES = 3
 
 

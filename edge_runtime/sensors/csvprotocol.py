@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.signal import Block, StreamSpec
 from edge_runtime.sensors.csvlines import CsvLines
 from edge_runtime.sensors.decoder import Counts

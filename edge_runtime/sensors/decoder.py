@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.signal import Block, StreamSpec
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Counts:
     """How a stream of bytes fared.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array, StreamSpec
 from edge_runtime.sensors.decoder import Counts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, Float32Array, StreamSpec
 

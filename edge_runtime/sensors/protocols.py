@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.signal import Float32Array
 from edge_runtime.sensors.decoder import Decoder
 from edge_runtime.sensors.options import in_range, parse_options

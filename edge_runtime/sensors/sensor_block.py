@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.signal import Block, Float32Array
 
 BoolArray = NDArray[np.bool_]
@@ -22,3 +23,18 @@ class SensorBlock(Block):
 
     contact: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
     quality: Float32Array | None = None
+
+    def __init__(
+        self,
+        *,
+        start: int,
+        samples: Float32Array,
+        t_ns: int = 0,
+        contact: BoolArray | None = None,
+        quality: Float32Array | None = None,
+    ) -> None:
+        """Written out, for one is made at every hop."""
+        own = self.__dict__
+        own["start"], own["samples"], own["t_ns"] = start, samples, t_ns
+        own["contact"] = np.zeros(0, np.bool_) if contact is None else contact
+        own["quality"] = quality

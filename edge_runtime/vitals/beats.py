@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from edge_runtime.contract.beats import BeatTiming
+from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.rhythm import RhythmContext
 from edge_runtime.contract.signal import Float32Array, Frames
 
@@ -30,7 +30,7 @@ class Beat:
     t_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Detection:
     frame: int
     position: float
@@ -90,7 +90,7 @@ class BeatPicker:
         offset = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
         frame = now - self._timing.embed_frames
         position = self._timing.sample_of(frame + min(max(offset, -0.5), 0.5)) + self._offset
-        self._waiting.append(_Detection(frame, position, embedding.copy()))
+        self._waiting.append(_Detection(frame=frame, position=position, embedding=embedding.copy()))
 
     def _decide(self, seen: int, t_ns: int) -> Beat:
         beat = self._waiting.pop(0)
