@@ -178,8 +178,12 @@ def test_the_pipelines_beats_are_those_of_the_whole_record(
     readings += pipeline.finish()
     wanted = batch_beats(tiny_models.trained_student(), fp32_bundle, samples, source.rate_hz)
     assert len(wanted) > 90
-    assert [(r.sample, r.value) for r in readings] == [beat[:2] for beat in wanted]
-    np.testing.assert_allclose([r.confidence for r in readings], [beat[2] for beat in wanted], atol=TOLERANCE)
+    assert [r.sample for r in readings] == [beat[0] for beat in wanted]
+    # The network knows nothing of whether the signal supports a beat; one that it does not support has no class.
+    known = [(r, beat) for r, beat in zip(readings, wanted, strict=True) if r.value is not None]
+    assert len(known) >= 0.95 * len(wanted)
+    assert [r.value for r, _ in known] == [beat[1] for _, beat in known]
+    np.testing.assert_allclose([r.confidence for r, _ in known], [beat[2] for _, beat in known], atol=TOLERANCE)
 
 
 # What somebody could get wrong between the model and its files, and the two forms that then differ.

@@ -37,8 +37,22 @@ def trace(tmp_path_factory):
         if "ptrace" in done.stderr and done.returncode:
             pytest.skip("needs to trace programs: " + done.stderr.strip().splitlines()[-1])
         assert done.returncode == 0, done.stderr
-        lines += (folder / "trace").read_text().splitlines()
+        lines += whole_calls((folder / "trace").read_text().splitlines())
     return str(folder / "device"), lines
+
+
+def whole_calls(lines):
+    """A call during which another process was traced stands in two lines; here it is one, where it ended."""
+    begun, whole = {}, []
+    for line in lines:
+        pid, _, call = line.partition(" ")
+        if call.endswith("<unfinished ...>"):
+            begun[pid] = call.strip().removesuffix("<unfinished ...>").rstrip()
+        elif found := re.match(r" *<\.\.\. \w+ resumed>(.*)", call):
+            whole.append(f"{pid} {begun.pop(pid)}{found[1]}")
+        else:
+            whole.append(line)
+    return whole
 
 
 class Disk:
