@@ -82,25 +82,6 @@ class Naive:
         return np.asarray(scores.reshape(-1, scores.shape[-1]))
 
 
-def litert_window(path: Path) -> Call:
-    """LiteRT over a window: one thread, tensors allocated once."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
-    interpreter = litert.Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]
-    x = np.random.default_rng(0).standard_normal(entry["shape"]).astype(np.float32)
-    place = interpreter.get_output_details()[0]["index"]
-
-    def call() -> None:
-        interpreter.set_tensor(entry["index"], x)
-        interpreter.invoke()
-        interpreter.get_tensor(place)
-
-    return call
-
-
 def continual_step(weights: Path) -> Callable[[float], object]:
     """`continual-inference`: the network of Conv1d modules, stepped sample by sample without gradients.
 

@@ -7,7 +7,6 @@ floor, or, where that is not reached, when it becomes worse than what was.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from edge_runtime.assemble import open_engine, open_pipeline
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.manifest import Graph
 from edge_runtime.contract.signal import Block, StreamSpec
-from edge_runtime.engine.engine import StreamingTrunk
+from edge_runtime.engine.engine import Engine, StreamingTrunk
 from edge_runtime.sensors.bytestream import Connection
 from edge_runtime.sensors.protocols import PROTOCOLS
 from edge_runtime.sensors.synthetic import simulate
@@ -41,8 +40,21 @@ WIRES = {"edge": "protocol=edge&rate_hz=125&samples=25&scale=0.001", "csv": "pro
 @pytest.fixture
 def step(bundle: Bundle) -> Callable[[], None]:
     """One 25-sample step of the bundle's trunk, state carried."""
+    return step_of(bundle, open_engine())
+
+
+@pytest.fixture
+def litert_step(bundle: Bundle) -> Callable[[], None]:
+    """The same of the bundle's INT8 form for LiteRT."""
+    pytest.importorskip("ai_edge_litert.interpreter")
+    form = next(f for f in bundle.manifest.all_forms if (f.engine, f.precision) == ("litert", "int8"))
+    return step_of(bundle.in_form(form), open_engine(name="litert"))
+
+
+def step_of(bundle: Bundle, engine: Engine) -> Callable[[], None]:
+    """A step over noise that stays where it is read."""
     graph = bundle.manifest.graph("trunk")
-    stepper = open_engine().load(bundle, graph)
+    stepper = engine.load(bundle, graph)
     hop = stepper.inputs[graph.inputs[0].name]
     hop[...] = np.random.default_rng(1).standard_normal(hop.shape)
     return stepper.step
@@ -55,6 +67,15 @@ def test_step_against_a_window_of_10_s(benchmark: Any, step: Callable[[], None],
     assert keep(benchmark, found, floor=12.0, goal=20.0) >= 12.0
 
 
+def test_litert_step_against_a_window_of_10_s(
+    benchmark: Any, litert_step: Callable[[], None], window_model: Path
+) -> None:
+    """LiteRT's INT8 step against the same window of ONNX Runtime."""
+    window = peers.windowed(window_model)
+    found = benchmark.pedantic(lambda: compare(window, litert_step), rounds=1, iterations=1)
+    assert keep(benchmark, found, floor=12.0, goal=20.0) >= 12.0
+
+
 def test_step_against_an_int8_window(benchmark: Any, step: Callable[[], None]) -> None:
     """A window of exactly the receptive field and one hop."""
     window = peers.windowed(HERE / "models" / "ecg-beats-window-int8.onnx")
@@ -62,10 +83,13 @@ def test_step_against_an_int8_window(benchmark: Any, step: Callable[[], None]) -
     assert keep(benchmark, found, floor=1.3, goal=2.0) >= 1.3
 
 
-def test_step_against_a_litert_window(benchmark: Any, step: Callable[[], None]) -> None:
-    """VITALEDGE_LITERT_WINDOW, or the same 10 s fp32 window as a LiteRT file."""
-    default = HERE / "models" / "ecg-beats-window-fp32.tflite"
-    window = peers.litert_window(Path(os.environ.get("VITALEDGE_LITERT_WINDOW", default)))
+def test_step_against_a_litert_window(
+    benchmark: Any, step: Callable[[], None], window_model: Path, tmp_path: Path
+) -> None:
+    """The same 10 s fp32 window as a LiteRT file."""
+    from benchmarks.test_engines import window_fp32  # skips where ai_edge_litert is missing
+
+    window = window_fp32(window_model, tmp_path)[1].step
     found = benchmark.pedantic(lambda: compare(window, step), rounds=1, iterations=1)
     keep(benchmark, found, floor=1.0, goal=2.0)
 

@@ -27,7 +27,7 @@ RATE_HZ, HOP = 125, 25
 PAIRS = int(os.environ.get("VITALEDGE_PAIRS", "15"))
 STEPS = int(os.environ.get("VITALEDGE_STEPS", "300000"))
 DAY_S = 86_400
-START_GUARD = 2.0  # against becoming slower; the floor of 1.2 is not reached, see docs/hot-path.md
+START_GUARD = 1.6  # against becoming slower; the floor of 1.2 is not reached, see docs/hot-path.md
 SIGNAL_S = 4.0  # of which the first beats are certain within three
 
 SCRIPT = """
