@@ -30,7 +30,7 @@ from edge_runtime.vitals.beats import BeatPicker
 from edge_runtime.vitals.quality import SignalQuality
 from edge_runtime.vitals.reader import EcgReader
 from edge_runtime.vitals.recent import RecentSignal
-from edge_runtime.vitals.sensor_word import SensorWord
+from edge_runtime.vitals.sensor_word import BeatWord, SensorWord
 from edge_runtime.vitals.support import BeatSupport
 from edge_runtime.vitals.windows import WindowReader
 
@@ -111,7 +111,7 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
         row_samples=m.timing.stride,
         # Up to one hop fills the last step.
         delay_s=(m.delay_samples + m.hop_samples) / m.conditioning.rate_hz,
-        word=SensorWord(spec.rate_hz, BEAT_SPAN_S),
+        word=BeatWord(spec.rate_hz, BEAT_SPAN_S),
         on_frames=on_frames,
     )
 

@@ -20,7 +20,7 @@ from edge_runtime.many import DueHops, ManyStreams
 from edge_runtime.pipeline import MAX_MISSING_SHARE, MISSING_CHECK_S
 from edge_runtime.sensors.sensor_block import SensorBlock
 from edge_runtime.slots import Model
-from edge_runtime.vitals.sensor_word import SensorWord
+from edge_runtime.vitals.sensor_word import BeatWord
 
 QUEUE_S = 4.0
 DEADLINE_S = 0.02
@@ -58,7 +58,7 @@ class Stream:
         self.missing = self.hold_left = 0
         self.is_closing = self.is_over = False
         self.error: Exception | None = None
-        self.word: SensorWord | None = None  # only of a sensor that has one
+        self.word = BeatWord(rate_hz, BEAT_SPAN_S)
 
     @property
     def is_behind(self) -> bool:
@@ -195,7 +195,7 @@ class Gateway:
         for slot, reading in self._many.run(due):
             stream = self._at[slot]
             if stream is not None and reading.sample < self._next[slot]:
-                out.append((stream, reading if stream.word is None else stream.word.judged([reading])[0]))
+                out += [(stream, r) for r in stream.word.judged([reading])]
         return out
 
     def wait_s(self, now_ns: int) -> float | None:
@@ -296,8 +296,6 @@ class Gateway:
         """What the sensor says of its signal; a block's parts say it no more."""
         if not isinstance(block, SensorBlock) or block.quality is None:
             return
-        if s.word is None:
-            s.word = SensorWord(s.rate_hz, BEAT_SPAN_S)
         s.word.watch(block)
 
     def _begin(self, s: Stream, block: Block) -> None:

@@ -12,6 +12,7 @@ from edge_runtime.contract.signal import Block, Float32Array, Reading
 
 LEAST_QUALITY = 0.25
 LATEST_S = 5.0  # a reading may speak of samples so much older than the newest
+APART_S = 0.16  # no heart beats again so soon
 
 
 class SensorWord:
@@ -55,3 +56,28 @@ class SensorWord:
         if word < LEAST_QUALITY:
             return replace(reading, value=None, confidence=None, quality=quality)
         return replace(reading, quality=quality)
+
+
+class BeatWord(SensorWord):
+    """The same of beats, each of which is said once.
+
+    Filters and model start afresh behind a gap, so a complex beside a short gap may be found on both of its sides.
+    """
+
+    def __init__(self, rate_hz: float, span_s: float) -> None:
+        self._apart = round(APART_S * rate_hz) - 1  # positions are rounded
+        super().__init__(rate_hz, span_s)
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        super().reset()
+        self._newest: int | None = None
+
+    def judged(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Beats that were not said before, as far as the sensor supports them."""
+        new = []
+        for reading in readings:
+            if self._newest is None or reading.sample - self._newest >= self._apart:
+                self._newest = reading.sample
+                new.append(reading)
+        return super().judged(new)

@@ -13,7 +13,7 @@ from edge_runtime.contract.signal import Block, Reading, StreamSpec
 from edge_runtime.sensors.protocols import PROTOCOLS
 from edge_runtime.sensors.sensor_block import SensorBlock
 from edge_runtime.sensors.synthetic import simulate
-from edge_runtime.vitals.sensor_word import SensorWord
+from edge_runtime.vitals.sensor_word import BeatWord, SensorWord
 
 BUNDLES = Path(__file__).parents[2] / "deploy" / "bundles"
 RATE_HZ = 250.0
@@ -97,3 +97,12 @@ def test_a_flat_line_has_neither_a_rate_nor_a_rhythm(bundle: str) -> None:
     found = pipeline.feed(Block(start=0, samples=np.full((125 * 90, 1), 0.7, np.float32)))
     assert len(found) > 2
     assert all(r.value is None and r.quality == 0.0 for r in found)
+
+
+def test_a_beat_found_on_both_sides_of_a_gap_is_said_once() -> None:
+    word = BeatWord(250.0, 5.0)
+    beats = [Reading(name="beat", sample=s, t_s=s / 250.0, value="N") for s in (1000, 1000, 1009, 1040, 1078, 1300)]
+    said = [r.sample for one in beats for r in word.judged([one])]
+    assert said == [1000, 1040, 1300]  # 0.16 s apart at least
+    word.reset()
+    assert word.judged(beats[:1]) == beats[:1]
