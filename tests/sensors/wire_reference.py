@@ -30,6 +30,9 @@ class Scalar:
         return any((n * self.step + d) % self.wrap == ahead for d in range(-self.slack, self.slack + 1))
 
 
+HEAD = 16  # bytes that tell any frame's length
+
+
 class TooFewBytes(Exception):
     """What follows decides."""
 
@@ -54,7 +57,7 @@ def frames(data: Bytes, p: Scalar) -> list[tuple[int, Bytes]]:
 
 
 def frame_at(data: Bytes, at: int, p: Scalar) -> Bytes | None:
-    size = p.size(data[at:])
+    size = p.size(data[at : at + HEAD])
     if size is None or at + size > len(data):
         raise TooFewBytes
     frame = data[at : at + size]

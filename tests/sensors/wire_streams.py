@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,6 +45,7 @@ def rows_of(name: str, n: int = 200, first: int = 0) -> np.ndarray:
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
+@lru_cache
 def stream(name: str, n: int = 200, first: int = 0) -> bytes:
     """The bytes of such rows."""
     return PROTOCOLS[name].encode(rows_of(name, n, first), first)
