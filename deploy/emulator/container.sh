@@ -21,9 +21,10 @@ create() {
     exec 9>"$CACHE/container.lock"
     flock 9
     [ ! -d "$IMAGE" ] || return 0
-    rm -rf "$IMAGE.part"
+    # In a name space of its own: what an interrupted one had mounted (/proc, /dev/shm) must be out of rm's reach.
+    rm -rf --one-file-system "$IMAGE.part"
     "$(dirname "$(realpath "$0")")/sources.sh" "$SUITE" \
-        | mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
+        | unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --aptopt='APT::Install-Recommends "false"' "$SUITE" "$IMAGE.part" - >&2
     mv "$IMAGE.part" "$IMAGE"

@@ -52,7 +52,8 @@ def _make(image: Path, progress: Progress) -> None:
     new.mkdir(parents=True)
     log = cache_folder() / "make_aarch64_image.log"
     with log.open("w") as errors:
-        argv = [str(scripts() / SCRIPTS[0]), str(new)]
+        # What it mounts below `new` (/proc, this machine's /dev/shm) ends with it, however it ends.
+        argv = ["unshare", "--mount", str(scripts() / SCRIPTS[0]), str(new)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True) as work:
             for line in work.stdout or ():
                 if step := STEP.match(line):
