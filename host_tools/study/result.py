@@ -45,6 +45,8 @@ class RowResult:
     per_group    the metric of each group with several examples, sorted from worst to best; empty if there are none
     worst_decile the metric's mean over the worst tenth of the groups
     size         of the first cell's ONNX file, and of the same compressed by zlib
+    integer_layers  that compute in integers in ONNX Runtime, and all there are; litert_layers of the same in LiteRT,
+                 None where LiteRT is not installed or lacks an operator
     latency_us   median of one call, one example, one thread
     """
 
@@ -62,6 +64,7 @@ class RowResult:
     per_group: tuple[tuple[str, float], ...]
     worst_decile: float | None
     tables: tuple[Table, ...]
+    litert_layers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

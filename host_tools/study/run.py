@@ -20,9 +20,9 @@ import numpy as np
 import onnx
 import torch
 
-from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.errors import EngineError, SettingsError
 from host_tools.export.plain import export_plain
-from host_tools.measure.integer_layers import integer_layers
+from host_tools.measure.integer_layers import integer_layers, litert_integer_layers
 from host_tools.measure.latency import interleaved_ns
 from host_tools.measure.logits import graph_logits
 from host_tools.measure.macs import macs, parameters
@@ -324,12 +324,20 @@ def _row(study: Study, place: Place, row: Row, cells: list[Cell]) -> RowResult:
         file_bytes=len(content),
         compressed_bytes=len(zlib.compress(content, ZLIB_LEVEL)),
         integer_layers=integer_layers(graph),
+        litert_layers=_litert_layers(graph),
         latency_us=None,
         per_group=tuple(per_group),
         worst_decile=float(np.mean(worst)) if worst else None,
         tables=saved["tables"],
     )
     return _with_personal(result, row, task, by_name, home, len(runs[0]))
+
+
+def _litert_layers(graph: onnx.ModelProto) -> tuple[int, int] | None:
+    try:
+        return litert_integer_layers(graph)
+    except (SettingsError, EngineError):
+        return None
 
 
 def _run_of(cells: Sequence[Cell], folds: dict[str, Fold], home: Path) -> tuple[np.ndarray, Examples]:

@@ -58,7 +58,7 @@ def heads(result: StudyResult) -> tuple[str, ...]:
     others = [k for k in result.rows[0].figures if k != result.metric.key]
     return (
         "row", f"{result.metric.title}{unit}", *others, "parameters", "MACs", "file", "zlib", "integer layers",
-        "µs a call", "refused",
+        "in LiteRT", "µs a call", "refused",
     )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def line(result: StudyResult, row: RowResult) -> tuple[str, ...]:
         size(row.file_bytes),
         size(row.compressed_bytes),
         f"{row.integer_layers[0]} of {row.integer_layers[1]}",
+        NONE if row.litert_layers is None else f"{row.litert_layers[0]} of {row.litert_layers[1]}",
         NONE if row.latency_us is None else f"{row.latency_us:.1f}",
         f"{refused} of {len(row.cells)}" if refused else "",
     )

@@ -289,3 +289,13 @@ def test_the_command_writes_reports_and_says_verdicts(
     assert all(Path(f).is_file() for f in said["files"])
     assert main(["study", "list"]) == 0
     assert "breast-cancer" in capsys.readouterr().out.split()
+
+
+def test_a_row_says_how_many_layers_are_integers_in_either_engine(study: Study, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs LiteRT")
+    quantized = replace(study.row[1], name="INT8", after="student", steps=({"do": "quantize"},))
+    few = Study(**{**vars(study), "seeds": (0,), "row": (study.row[1], quantized), "claim": (), "teacher": None})
+    found = run_study(few, Place(root=None, out=tmp_path), jobs=1, command="test", tick=lambda d, n, t: None)
+    # Two convolutions and a dense layer; LiteRT has no integer product whose result is float, as logits are.
+    assert [(r.integer_layers, r.litert_layers) for r in found.rows] == [((0, 3), (0, 3)), ((3, 3), (2, 3))]
+    assert "2 of 3" in to_markdown(found)
