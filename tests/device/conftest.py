@@ -1,14 +1,22 @@
-"""Emulated gateways that tests share: one of a kind at a time, made when the first test asks."""
+"""Emulated gateways that tests share: one of a kind at a time, made when the first test asks.
+
+`VITALEDGE_DEVICE_KINDS` says which, between commas: container (the default), aarch64. The second takes long: it makes
+an image of a machine of its own, and QEMU computes for it.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from emulated import Emulated, running
 
 
-@pytest.fixture(scope="session", params=["container", "aarch64"])
+KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container").split(",")
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def gateway(request: pytest.FixtureRequest) -> Iterator[Emulated]:
     """Fresh for the first test that asks, and as that one left it for those that follow."""
     with running(request.param) as found:
