@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import pytest
 from emulated import Emulated, running
 
-
 KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container").split(",")
 
 
