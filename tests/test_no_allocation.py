@@ -15,20 +15,24 @@ from edge_runtime.engine.onnx import OnnxEngine
 
 def test_a_step_of_the_engine_allocates_nothing(int8_bundle: Bundle, engine: OnnxEngine) -> None:
     step = engine.load(int8_bundle, int8_bundle.manifest.graph("trunk")).step
+    grown, high = [], []
     tracemalloc.start()
     try:
-        for _ in range(20):
-            step()
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(500):
-            step()
-        now, peak = tracemalloc.get_traced_memory()
+        for _ in range(4):
+            gc.collect()
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(500):
+                step()
+            high.append(tracemalloc.get_traced_memory()[1] - before)
+            gc.collect()
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
-    # The tracer's own integers; an array of the smallest state would be 112 bytes a step.
-    assert now - before < 500
-    assert peak - before < 1000
+    # Of four turns the quietest: other threads' and the tracer's own integers come now and then. An array of the
+    # smallest state would be 112 bytes a step.
+    assert min(grown) < 500
+    assert min(high) < 1000
 
 
 def test_what_a_stream_holds_does_not_grow_with_its_length(int8_bundle: Bundle, engine: OnnxEngine) -> None:
