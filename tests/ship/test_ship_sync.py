@@ -65,7 +65,9 @@ class Disk:
         self._open: dict[tuple[str, str], str] = {}
 
     def follow(self, line: str) -> None:
-        """One call of one process."""
+        """One call of one process; Python's own caches of bytecode, which it makes again, are no part of a release."""
+        if "/__pycache__" in line:
+            return
         pid, _, call = line.partition(" ")
         call = call.strip()
         if found := OPENED.search(call):
