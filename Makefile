@@ -46,7 +46,7 @@ check: .venv/.stamp ## formatting, lint, types
 
 bench: .venv/.stamp ## run the benchmarks
 	mkdir -p benchmarks/out
-	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/out/step.json --benchmark-columns=min,median,max,rounds
+	$(BIN)/python -m pytest benchmarks --benchmark-json=benchmarks/out/bench.json --benchmark-columns=min,median,max,rounds
 
 studies: .venv/.stamp ## run every study and publish its tables in docs/results: hours; goes on where it stopped
 	for study in $$($(BIN)/vitaledge study list); do $(BIN)/vitaledge study "$$study" --publish docs/results; done

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
+from benchmarks.conftest import step_of
 from benchmarks.interleaved import Comparison, compare, keep
 from edge_runtime.assemble import open_engine, open_pipeline
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.manifest import Graph
 from edge_runtime.contract.signal import Block, StreamSpec
-from edge_runtime.engine.engine import Engine, StreamingTrunk
+from edge_runtime.engine.engine import StreamingTrunk
 from edge_runtime.sensors.bytestream import Connection
 from edge_runtime.sensors.protocols import PROTOCOLS
 from edge_runtime.sensors.synthetic import simulate
@@ -38,26 +39,11 @@ WIRES = {"edge": "protocol=edge&rate_hz=125&samples=25&scale=0.001", "csv": "pro
 
 
 @pytest.fixture
-def step(bundle: Bundle) -> Callable[[], None]:
-    """One 25-sample step of the bundle's trunk, state carried."""
-    return step_of(bundle, open_engine())
-
-
-@pytest.fixture
 def litert_step(bundle: Bundle) -> Callable[[], None]:
     """The same of the bundle's INT8 form for LiteRT."""
     pytest.importorskip("ai_edge_litert.interpreter")
     form = next(f for f in bundle.manifest.all_forms if (f.engine, f.precision) == ("litert", "int8"))
     return step_of(bundle.in_form(form), open_engine(name="litert"))
-
-
-def step_of(bundle: Bundle, engine: Engine) -> Callable[[], None]:
-    """A step over noise that stays where it is read."""
-    graph = bundle.manifest.graph("trunk")
-    stepper = engine.load(bundle, graph)
-    hop = stepper.inputs[graph.inputs[0].name]
-    hop[...] = np.random.default_rng(1).standard_normal(hop.shape)
-    return stepper.step
 
 
 def test_step_against_a_window_of_10_s(benchmark: Any, step: Callable[[], None], window_model: Path) -> None:

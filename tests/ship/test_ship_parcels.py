@@ -8,13 +8,12 @@ import os
 import random
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
 from shipping_fakes import fake_options, make_bundle
 
+from benchmarks.delta_bytes import retrained
 from host_tools.ship import parcels
 from host_tools.ship.delta import delta
 from host_tools.ship.deploy import deploy, steps_for
@@ -75,30 +74,11 @@ def test_a_string_that_moved_is_found_again():
     assert pack(sha256(new), new, CODECS, base).payload_bytes < 2 * 377
 
 
-def retrained(model: bytes, share: float, last: int | None = None) -> bytes:
-    """An INT8 model after a little more training: noise on its weights, `share` of each tensor's spread.
-
-    last  only so many tensors at its end: the head
-    """
-    rng = np.random.default_rng(0)
-    loaded = onnx.load_from_string(model)
-    # Small ones are shapes, axes and single numbers.
-    tensors = [t for t in loaded.graph.initializer if numpy_helper.to_array(t).size > 8]
-    for tensor in tensors if last is None else tensors[-last:]:
-        x = numpy_helper.to_array(tensor)
-        if x.dtype == np.int8:
-            noisy = np.clip(np.rint(x + rng.normal(0, share * x.astype(float).std(), x.shape)), -127, 127)
-        else:
-            noisy = x * (1 + rng.normal(0, share, x.shape))
-        tensor.CopyFrom(numpy_helper.from_array(noisy.astype(x.dtype), tensor.name))
-    return bytes(loaded.SerializeToString())
-
-
 @pytest.mark.parametrize(("share", "last", "floor"), [(0.02, 3, 0.20), (0.02, None, 0.60)])
 @pytest.mark.parametrize("name", ["ecg-beats/trunk.onnx", "ecg-rhythm/model.onnx", "ppg-respiration/model.onnx"])
 def test_a_model_that_was_trained_on_costs_a_fraction_of_its_bytes(request, name, share, last, floor):
     old = (request.config.rootpath / BUNDLES / name).read_bytes()
-    new = retrained(old, share, last)
+    new = retrained(old, share, last, seed=0)
     assert new != old
     parcel = pack(sha256(new), new, CODECS, Base(path="x", sha256=sha256(old), contents=old))
     assert parcel.base == "x"
