@@ -22,21 +22,9 @@ from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
 from edge_runtime.sinks.jsonlines import JsonLines
 from edge_runtime.sinks.text import TextLines
+from tests.fake_time import FakeTime
 
 SPEC = StreamSpec(rate_hz=250.0)
-
-
-class FakeTime:
-    """A clock that only `sleep` moves; remembers the waits between connections."""
-
-    def __init__(self) -> None:
-        self.now_ns = 10**9
-
-    def clock(self) -> int:
-        return self.now_ns
-
-    def sleep(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
 
 
 class FakeSource:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import serial
 import serial.rfc2217
+from taken import Taken
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block
@@ -99,28 +100,11 @@ def test_the_service_connects_again_and_the_time_away_is_a_gap() -> None:
         client.sendall(b"x\n" + lines(0, 500))
         client.recv(1)
 
-    class Pipeline:
-        ledger = None
-        blocks: list[Block] = []  # noqa: RUF012 - one pipeline in this test
-        is_open = True
-
-        def feed(self, block: Block) -> list:
-            self.blocks.append(block)
-            return []
-
-        def finish(self) -> list:
-            return []
-
-        def begin(self, spec: object) -> None:
-            pass
-
-        def write(self, said: object) -> None:
-            pass
-
+    class Thousand(Taken):
         def is_set(self) -> bool:
             return sum(len(b.samples) for b in self.blocks) >= 1000
 
-    it = Pipeline()
+    it = Thousand()
     with server(first, second) as address:
         began = time.monotonic()
         run_service(lambda: open_source(f"tcp://{address}?{QUERY}"), lambda spec: it, it, stop=it)  # type: ignore[arg-type,return-value]

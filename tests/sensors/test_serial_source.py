@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
 import pty
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,19 +86,6 @@ def ranges(blocks: list[Block]) -> list[tuple[int, int]]:
         else:
             joined.append((b.start, b.stop))
     return joined
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, str]]:
-    """The writing end of a pseudo-terminal in raw mode, and the name of the other."""
-    import tty
-
-    writer, reader = pty.openpty()
-    tty.setraw(reader)
-    yield writer, os.ttyname(reader)
-    for fd in (writer, reader):
-        with contextlib.suppress(OSError):
-            os.close(fd)
 
 
 def test_an_ecg_played_into_a_real_terminal_arrives_whole(terminal: tuple[int, str]) -> None:

@@ -12,24 +12,12 @@ from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.signal import Block
 from edge_runtime.sensors import synthetic
 from edge_runtime.sensors.source import SCHEMES, Source, open_source
+from tests.fake_time import FakeTime
 
 DATA = os.environ.get("VITALEDGE_DATA")
 # wfdb 4.3 writes headers with a call that pandas 3.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 needs_records = pytest.mark.skipif(DATA is None, reason="needs VITALEDGE_DATA, the folder that holds mitdb/")
-
-
-class FakeTime:
-    """A clock that only `sleep` moves."""
-
-    def __init__(self) -> None:
-        self.now_ns = 5_000_000_000
-
-    def clock(self) -> int:
-        return self.now_ns
-
-    def sleep(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
 
 
 def joined(source: Source) -> tuple[np.ndarray, list[Block]]:
@@ -101,11 +89,12 @@ def test_synthetic_ends_after_a_minute_out_of_time_and_never_in_time() -> None:
 @pytest.mark.parametrize(("speed", "seconds"), [("", 4.0), ("&speed=2", 2.0), ("&speed=max", 0.0)])
 def test_real_time_takes_its_time(speed: str, seconds: float) -> None:
     time = FakeTime()
+    began_ns = time.now_ns
     url = f"synthetic:?seconds=4{speed}"
     _, blocks = joined(open_source(url, realtime=True, clock=time.clock, sleep=time.sleep))
-    assert time.now_ns - 5_000_000_000 == pytest.approx(seconds * 1e9, abs=10)
+    assert time.now_ns - began_ns == pytest.approx(seconds * 1e9, abs=10)
     if seconds:
-        due = [5_000_000_000 + b.stop / 250 / 4 * seconds * 1e9 for b in blocks]
+        due = [began_ns + b.stop / 250 / 4 * seconds * 1e9 for b in blocks]
         assert [b.t_ns for b in blocks] == pytest.approx(due, abs=10)
     else:
         assert all(b.t_ns == 0 for b in blocks)
