@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   edge-runtime run BUNDLE 'serial:///dev/ttyUSB0?protocol=csv&rate_hz=250'
   edge-runtime bench BUNDLE RECORDS --out report.json
 """
+INTERRUPTED = 128 + 2  # as shells tell it of what SIGINT ended
 SOURCE = (
     "where samples come from: SCHEME:PATH?key=value&key=value in quotes; schemes are serial, tcp, stdin, ble, "
     "replay, csv, edf, wfdb, npy, synthetic"
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("edge-runtime: interrupted\n")
-        return 1
+        return INTERRUPTED
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S, HEALTHY_S = 1.0, 30.0, 60.0
 SLICE_S = 0.5
 WATCHDOG_S = 2.0
+SAME_REQUEST_S = 0.5  # two signals within it are one
 SERVING = "serving: first reading"  # begins the status that a deployment waits for
 
 
@@ -127,18 +128,28 @@ def pause(
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set; a second one acts as it did before. Main thread only."""
+def stop_on_signals(clock: Callable[[], int] = time.monotonic_ns) -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set; one more, half a second later or after, acts as it did before.
+
+    One that comes sooner is the same request: `timeout` tells its child and then its child's group. Main thread only.
+    """
     event = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked_ns: int | None = None
 
     def restore() -> None:
         for number, action in before.items():
             signal.signal(number, action)
 
     def on_signal(number: int, frame: object) -> None:
-        event.set()
-        restore()
+        nonlocal asked_ns
+        now_ns = clock()
+        if asked_ns is None:
+            asked_ns = now_ns
+            event.set()
+        elif now_ns - asked_ns >= SAME_REQUEST_S * 1e9:
+            restore()
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, on_signal)

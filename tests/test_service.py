@@ -1,14 +1,11 @@
-"""The service with a fake clock and fake sources; signals, systemd and the sink with the real things."""
+"""The service with a fake clock and fake sources; systemd and the sink with the real things."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +16,7 @@ import pytest
 from edge_runtime.contract.errors import SourceError
 from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
 from edge_runtime.sensors.lost import SourceLost
-from edge_runtime.service import run_service, stop_on_signals, systemd_notifier
+from edge_runtime.service import run_service, systemd_notifier
 from edge_runtime.sinks.jsonlines import JsonLines
 from edge_runtime.sinks.text import TextLines
 from tests.fake_time import FakeTime
@@ -292,62 +289,6 @@ def test_sd_notify_reaches_a_real_socket(tmp_path: Path, is_abstract: bool) -> N
 def test_without_systemd_nothing_is_told_and_a_dead_socket_harms_nothing(tmp_path: Path) -> None:
     systemd_notifier({})("READY=1")
     systemd_notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})("READY=1")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_asks_to_stop_and_leaving_restores(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        assert not stop.is_set()
-        signal.raise_signal(number)
-        assert stop.is_set()
-        assert signal.getsignal(number) == before  # a second one acts at once
-    assert signal.getsignal(number) == before
-
-
-PROGRAM = """
-import sys
-from edge_runtime.contract.signal import Ledger, Reading
-from edge_runtime.sensors.source import open_source
-from edge_runtime.service import run_service, stop_on_signals
-from edge_runtime.sinks.jsonlines import JsonLines
-
-class Echo:
-    def __init__(self): self.ledger = Ledger()
-    def feed(self, block):
-        self.ledger.received += len(block.samples); self.ledger.scored += len(block.samples)
-        return [Reading(name="block", sample=block.start, t_s=block.start / 250, value=1.0)]
-    def finish(self): return []
-
-with stop_on_signals() as stop:
-    source = lambda: open_source("synthetic:", realtime=True)
-    run_service(source, lambda spec: Echo(), JsonLines(sys.stdout), stop=stop)
-"""
-
-
-def test_sigterm_ends_a_real_process_with_its_ledger_and_0() -> None:
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        first = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGTERM)
-        rest = process.stdout.read().splitlines()
-    assert first["sample"] == 0
-    assert process.returncode == 0
-    last = json.loads(rest[-1])
-    assert last["name"] == "ledger"
-    assert last["received"] == last["scored"] > 0
-
-
-def test_a_reader_that_goes_away_ends_it_quietly() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        complaint = process.stderr.read()
-    assert (process.returncode, complaint) == (0, "")
 
 
 def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
