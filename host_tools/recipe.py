@@ -26,6 +26,7 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
+RECIPES = Path(__file__).resolve().parent / "recipes"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

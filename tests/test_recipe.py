@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.contract.errors import SettingsError
-from host_tools.cli import RECIPES
-from host_tools.recipe import SCHEMA, Recipe, load_recipe
+from host_tools.recipe import RECIPES, SCHEMA, Recipe, load_recipe
 from host_tools.training import Schedule
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 
-AddCommand = Callable[..., argparse.ArgumentParser]
+from host_tools.command_line import Commands, command, say
+
 VERBS = {
     "create": "make a gateway; the first of its kind downloads Debian and takes minutes",
     "start": "start it and say how to reach it",
@@ -19,9 +17,10 @@ VERBS = {
 }
 
 
-def add_emulator_command(command: AddCommand) -> None:
-    """Register the command; `command` makes a parser."""
-    emulator = command(
+def add_emulator(commands: Commands) -> None:
+    """Register `emulator`."""
+    parser = command(
+        commands,
         "emulator",
         _emulator,
         "make and run a gateway without hardware",
@@ -32,16 +31,16 @@ def add_emulator_command(command: AddCommand) -> None:
         "vitaledge emulator create quick --kind container",
         goes_on=True,
     )
-    emulator.add_argument("verb", choices=list(VERBS), help="; ".join(f"{k}: {v}" for k, v in VERBS.items()))
-    emulator.add_argument("name", nargs="?", help="of the gateway, which becomes its host name")
-    emulator.add_argument(
+    parser.add_argument("verb", choices=list(VERBS), help="; ".join(f"{k}: {v}" for k, v in VERBS.items()))
+    parser.add_argument("name", nargs="?", help="of the gateway, which becomes its host name")
+    parser.add_argument(
         "--kind",
         choices=["aarch64", "container"],
         default="aarch64",
         help="of create: a whole aarch64 machine in QEMU, or a fast container with systemd (default: aarch64)",
     )
-    emulator.add_argument("--fresh", action="store_true", help="of start: as it was made, without what happened since")
-    emulator.add_argument("--cut", action="store_true", help="of stop: cut its power")
+    parser.add_argument("--fresh", action="store_true", help="of start: as it was made, without what happened since")
+    parser.add_argument("--cut", action="store_true", help="of stop: cut its power")
 
 
 def _emulator(options: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def _emulator(options: argparse.Namespace) -> int:
         if options.verb != "status":
             raise EmulatorError(f"{options.verb} wants a name: vitaledge emulator {options.verb} gateway1")
         found = gateways.all_statuses()
-        _say(options, [asdict(s) for s in found], "\n".join(s.to_text() for s in found) or "no emulated gateway")
+        say(options, [asdict(s) for s in found], "\n".join(s.to_text() for s in found) or "no emulated gateway")
         return 0
     begun = time.monotonic()
     with console_bars()(f"{options.verb} {options.name}") as tick:
@@ -69,12 +68,8 @@ def _emulator(options: argparse.Namespace) -> int:
             gateways.stop(options.name, is_cut=options.cut)
         elif options.verb == "remove":
             gateways.remove(options.name)
-            _say(options, {"name": options.name, "state": "removed"}, f"{options.name}: removed")
+            say(options, {"name": options.name, "state": "removed"}, f"{options.name}: removed")
             return 0
     status = gateways.status(options.name)
-    _say(options, {**asdict(status), "seconds": round(time.monotonic() - begun, 1)}, status.to_text())
+    say(options, {**asdict(status), "seconds": round(time.monotonic() - begun, 1)}, status.to_text())
     return 0
-
-
-def _say(options: argparse.Namespace, value: object, text: str) -> None:
-    sys.stdout.write((json.dumps(value) if options.json else text) + "\n")

@@ -8,20 +8,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from edge_runtime.contract.errors import SettingsError
-from host_tools.ship.options import ShipOptions
-from host_tools.ship.service_commands import add_limit_options
-from host_tools.ship.trust_commands import add_deploy_options
+from host_tools.command_line import (
+    BUNDLE,
+    Commands,
+    command,
+    connection_options,
+    limit_options,
+    runtime_options,
+    ship_options,
+    signing_options,
+)
 
 if TYPE_CHECKING:
     from host_tools.fleet.run import Outcome, Work
 
-AddCommand = Callable[..., argparse.ArgumentParser]
-AddOptions = Callable[[argparse.ArgumentParser], None]
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # Which part of an answer a verb's table shows.
 COLUMNS = {
     "deploy": "release",
@@ -33,16 +38,12 @@ COLUMNS = {
 }
 
 
-def add_fleet_command(
-    command: AddCommand,
-    connection_options: AddOptions,
-    wheels_option: AddOptions,
-    ship_options: Callable[[argparse.Namespace], ShipOptions],
-) -> None:
-    """Register `fleet`; `command` makes a parser, the others are the options of every verb that ships."""
+def add_fleet(commands: Commands) -> None:
+    """Register `fleet`."""
     fleet = command(
+        commands,
         "fleet",
-        lambda options: _fleet(options, ship_options(options)),
+        _fleet,
         "deploy, status, rollback, logs, collect and exec on all hosts of an inventory",
         "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats",
         "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats --waves 1 5 25% all --failures 1",
@@ -52,19 +53,14 @@ def add_fleet_command(
         goes_on=True,
     )
     fleet.add_argument("inventory", type=Path, help="TOML file of hosts, groups and variables")
-    verbs: Verbs = fleet.add_subparsers(required=True, metavar="VERB", dest="verb", help="what to do on all of them")
-
-    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
-        made = _verb(verbs, name, text, example)
-        connection_options(made)
-        return made
-
+    verbs: Commands = fleet.add_subparsers(required=True, metavar="VERB", dest="verb", help="what to do on all of them")
+    verb = partial(_verb, verbs)
     deploy = verb(
         "deploy",
         "ship a bundle in waves: a canary, a share, all; stops by itself",
         " deploy/bundles/ecg-beats --waves 1 10% all",
     )
-    deploy.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
+    deploy.add_argument("bundle", type=Path, help=BUNDLE)
     deploy.add_argument(
         "--waves", nargs="+", metavar="N", help="hosts in each wave: a number, a share, all (default: 1 10%% all)"
     )
@@ -73,13 +69,13 @@ def add_fleet_command(
         "--slower", type=float, default=1.5, help="how many times slower a block may become (default: 1.5)"
     )
     deploy.add_argument("--no-compare", action="store_true", help="do not measure the old release and the new one")
-    wheels_option(deploy)
-    add_deploy_options(deploy)
-    add_limit_options(deploy)
+    runtime_options(deploy)
+    signing_options(deploy)
+    limit_options(deploy)
     verb("status", "what each host has", " --only icu")
     rollback = verb("rollback", "make the previous release current again, everywhere", " --only 'gw1*'")
     rollback.add_argument("--to", help="a release's name (default: the one before)")
-    add_limit_options(rollback)
+    limit_options(rollback)
     logs = verb("logs", "the last lines of each service's log", " --lines 50")
     logs.add_argument("--lines", type=int, default=20, help="of each host (default: 20)")
     collect = verb(
@@ -97,7 +93,7 @@ def add_fleet_command(
     run.add_argument("arguments", nargs="+", help="of edge-runtime, after --")
 
 
-def _verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.ArgumentParser:
+def _verb(verbs: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text, epilog=f"example:  vitaledge fleet ward.toml {name}{example}"
     )
@@ -105,10 +101,11 @@ def _verb(verbs: Verbs, name: str, text: str, example: str) -> argparse.Argument
     verb.add_argument("--at-once", type=int, default=64, metavar="N", help="connections at a time (default: 64)")
     verb.add_argument("--connect-timeout", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
     verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="results as JSON")
+    connection_options(verb)
     return verb
 
 
-def _fleet(options: argparse.Namespace, ship: ShipOptions) -> int:
+def _fleet(options: argparse.Namespace) -> int:
     from host_tools.fleet import verbs
     from host_tools.fleet.deploy import Rollout, deploy_to
     from host_tools.fleet.inventory import chosen, load_inventory
@@ -118,7 +115,7 @@ def _fleet(options: argparse.Namespace, ship: ShipOptions) -> int:
 
     if options.at_once < 1 or options.connect_timeout <= 0:
         raise SettingsError("--at-once and --connect-timeout: more than 0 wanted")
-    ship = replace(ship, connect_timeout_s=options.connect_timeout)
+    ship = replace(ship_options(options), connect_timeout_s=options.connect_timeout)
     hosts = chosen(load_inventory(options.inventory), options.only)
     started, stopped = time.monotonic(), ""
     outcomes: list[Outcome]
