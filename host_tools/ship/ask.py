@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from collections.abc import Sequence
 
 from host_tools.ship.device import Device
 from host_tools.ship.errors import ShipError
+from host_tools.ship.sources import ALONE, program
 
 
-def ask(device: Device, script: str, verb: str, *, by_sudo: bool = False, **arguments: object) -> dict[str, object]:
-    """Run `verb` of the script there with arguments as JSON; raises ShipError with what the device said.
+def ask(
+    device: Device, script: Sequence[str], verb: str, *, by_sudo: bool = False, **arguments: object
+) -> dict[str, object]:
+    """Run `verb` of a script of these files there with arguments as JSON; raises ShipError with what the device said.
 
     What a device is told goes through standard input: nothing of it can be read in its list of processes.
     """
-    text = files("host_tools.ship").joinpath(script).read_text()
-    # -I -S: nothing that is installed or set there can change what the script does.
-    argv = [*(["sudo", "-n"] if by_sudo else []), device.executable, "-I", "-S", "-c", text, verb]
+    argv = [*(["sudo", "-n"] if by_sudo else []), device.executable, *ALONE, "-c", program(*script), verb]
     done = device.transport.run(argv, [json.dumps(arguments).encode()], timeout_s=180.0)
     try:
         answer = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])

@@ -18,6 +18,7 @@ from host_tools.ship.helper import Helper, NoPythonError, brought, start
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.parcels import Parcel, chunks, pack, sha256_of
 from host_tools.ship.python_archive import bring, open_python_archive
+from host_tools.ship.sources import ALONE
 from host_tools.ship.targets import LocalTarget, Target, parse_target
 from host_tools.ship.transport import Completed, Transport
 
@@ -165,12 +166,12 @@ def device_command(
     """What runs `python -m edge_runtime ARGV` there with the runtime that a release (None: the current) names."""
     folder = f"{root}/current" if release is None else f"{root}/releases/{release}"
     # The launcher reads release.json on the device, so that release and runtime cannot be mixed up here.
-    return [executable, "-I", "-S", "-c", LAUNCHER, folder, *argv]
+    return [executable, *ALONE, "-c", LAUNCHER, folder, *argv]
 
 
 def launcher_text(executable: str) -> str:
     """The shell script `ROOT/bin/edge-runtime`: edge-runtime of whatever release is active when it is called."""
-    return COMMAND.format(python=shlex.quote(executable), launcher=shlex.quote(LAUNCHER.strip()))
+    return COMMAND.format(python=shlex.quote(executable), alone=" ".join(ALONE), launcher=shlex.quote(LAUNCHER.strip()))
 
 
 COMMAND = """#!/bin/sh
@@ -183,7 +184,7 @@ for word; do
     if [ "$word" -ef "$root/current" ]; then word=$release; fi
     set -- "$@" "$word"
 done
-exec {python} -I -S -c {launcher} "$release" "$@"
+exec {python} {alone} -c {launcher} "$release" "$@"
 """
 
 LAUNCHER = """
@@ -196,6 +197,8 @@ except (OSError, ValueError, KeyError):
     sys.exit(folder + ": no release there; deploy one first")
 site = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(folder))), "runtime", runtime, "site")
 os.environ["PYTHONPATH"] = site
+# What Python would write of its own is neither on the disk nor hashed.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 # As -m does, but without the folder it is called in, where a file could be named like a module.
 start = "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
 start += "runpy.run_module(\\"edge_runtime\\", run_name=\\"__main__\\", alter_sys=True)"

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import struct
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-
-def sha256_of(path: str) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+from host_tools.ship.device_files import read_json, sha256_of
 
 
 def hashes_below(folder: str, leave_out: Sequence[str]) -> dict[str, str]:
@@ -35,16 +26,6 @@ def hashes_below(folder: str, leave_out: Sequence[str]) -> dict[str, str]:
                 except OSError:
                     found[key] = "unreadable"
     return found
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
-    try:
-        with open(path) as stream:
-            value = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def text_of(path: str) -> str:

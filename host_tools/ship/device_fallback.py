@@ -9,35 +9,16 @@ then. Exit 0: there is something to start. Exit 1: there is no older release, or
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
-from typing import Any
+
+from host_tools.ship.device_files import read_json, relink, sync, write_synced
 
 PATIENCE_S = 600.0  # a deployment that holds the lock decides itself, and lets go when its host is gone
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
-    try:
-        with open(path) as stream:
-            value = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def write_synced(path: str, value: object) -> None:
-    """Write or replace a small file in one step, and bring it to the disk."""
-    with open(path + ".part", "w") as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".part", path)
 
 
 def fall_back(root: str, now: str) -> tuple[str, str]:
@@ -49,23 +30,17 @@ def fall_back(root: str, now: str) -> tuple[str, str]:
     if not before:
         raise LookupError(f"{active or 'nothing'} failed too often, and there is no release before it")
     # Written first: the current release is always counted as the last of the history.
-    write_synced(os.path.join(root, "history.json"), {"schema": 1, "releases": before})
-    aside = os.path.join(root, "service", "current")
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(aside)
-    os.symlink(os.path.join("releases", before[-1]), aside)
-    os.replace(aside, link)
-    with open(os.path.join(root, "service", "proved"), "w") as stream:
-        stream.write(before[-1])
-    write_synced(
-        os.path.join(root, "service", "fallback.json"), {"schema": 1, "from": active, "to": before[-1], "at": now}
-    )
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    note(os.path.join(root, "history.json"), {"releases": before})
+    relink(link, os.path.join("releases", before[-1]), os.path.join(root, "service", "current"))
+    sync(root)
+    write_synced(os.path.join(root, "service", "proved"), before[-1].encode())
+    note(os.path.join(root, "service", "fallback.json"), {"from": active, "to": before[-1], "at": now})
     return active, before[-1]
+
+
+def note(path: str, value: dict[str, object]) -> None:
+    """Write or replace a small file of JSON in one step."""
+    write_synced(path, json.dumps({"schema": 1, **value}).encode())
 
 
 def has_failed(scope: str, unit: str) -> bool:

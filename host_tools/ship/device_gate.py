@@ -18,8 +18,9 @@ import subprocess
 import time
 from typing import Any
 
+from host_tools.ship.device_files import make_folder, read_json, write_synced
 from host_tools.ship.device_loop import RefusedError
-from host_tools.ship.device_steps import make_folder, point, write_synced
+from host_tools.ship.device_steps import point
 
 SERVING = "serving"
 PROPERTIES = ("ActiveState", "SubState", "MainPID", "StatusText", "InvocationID", "Result", "NRestarts")
@@ -85,16 +86,6 @@ def orders(word: str, unit: str) -> list[tuple[str, ...]]:
     # A unit that failed too often starts again only after `reset-failed`.
     kill = [("kill", "--signal=KILL", unit)] if word == "kill" else []
     return [*kill, ("reset-failed", unit), ("restart", "--no-block", unit)]
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
-    try:
-        with open(path) as stream:
-            value = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def service_of(root: str) -> Service | None:

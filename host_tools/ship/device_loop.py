@@ -174,7 +174,7 @@ def loaded(modules: list[tuple[str, str]]) -> dict[str, Callable[..., Any]]:
     for name, source in modules:
         module = sys.modules[f"host_tools.ship.{name}"] = types.ModuleType(f"host_tools.ship.{name}")
         exec(compile(source, name, "exec"), module.__dict__)
-        verbs.update(module.__dict__["VERBS"])
+        verbs.update(module.__dict__.get("VERBS", {}))
     return verbs
 
 

@@ -16,9 +16,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+from host_tools.ship.device_files import CHUNK, sync
 from host_tools.ship.device_loop import RefusedError
 
-CHUNK = 1 << 18
 # Of a difference: how many pieces, how many bytes of differences; then the pieces, the differences, new bytes.
 DELTA_HEAD = struct.Struct("<II")
 # Of a piece: where it starts in the old file, how many bytes differ from there, how many new bytes follow.
@@ -65,7 +65,7 @@ def receive(parcels: list[dict[str, Any]], parts: str, body: Iterator[bytes]) ->
     for _ in body:
         raise RefusedError("more arrived than was announced")
     for folder in folders:
-        sync(folder, os.O_DIRECTORY)
+        sync(folder)
     with contextlib.suppress(OSError):
         os.rmdir(parts)
     return {}
@@ -194,15 +194,6 @@ def write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
-
-
-def sync(path: str, flags: int = 0) -> None:
-    """Bring a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY | flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 VERBS = {"receive": receive}

@@ -14,7 +14,7 @@ cat >"$aside/archive"
 found=$(sha256sum "$aside/archive" | cut -d ' ' -f 1)
 [ "$found" = "$2" ] || { echo "sha256 is $found on arrival; $2 wanted" >&2; exit 1; }
 tar -xzf "$aside/archive" -C "$aside"
-"$aside/python/bin/python3" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+"$aside/python/bin/python3" -I -S -B -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "what was unpacked does not run here, or is older than 3.10" >&2; exit 1; }
 rm -rf "$root/python/$2"
 mv "$aside/python" "$root/python/$2"

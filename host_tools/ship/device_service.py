@@ -18,6 +18,8 @@ import subprocess
 import sys
 from typing import Any
 
+from host_tools.ship.device_files import write_synced
+
 
 class RefusedError(Exception):
     """systemd is not there, or refuses."""
@@ -62,10 +64,10 @@ def install(folder: str, units: dict[str, str], scope: str, enable: list[str], r
     """Write units and udev's rules, and enable them; what they run is started later."""
     os.makedirs(folder, exist_ok=True)
     for name, text in units.items():
-        write(os.path.join(folder, name), text)
+        write_synced(os.path.join(folder, name), text.encode(), mode=0o644)
     for path, text in rules.items():
         with contextlib.suppress(FileNotFoundError):  # a system without udev
-            write(path, text)
+            write_synced(path, text.encode(), mode=0o644)
     if rules and shutil.which("udevadm"):
         run("udevadm", "control", "--reload")
         # A wearable that is plugged in already gets its name now, not when it is plugged in again.
@@ -76,16 +78,6 @@ def install(folder: str, units: dict[str, str], scope: str, enable: list[str], r
         if name.endswith(".path"):
             systemctl(scope, "restart", name)
     return {"lingers": scope == "system" or linger()}
-
-
-def write(path: str, text: str) -> None:
-    """Write or replace a file in one step."""
-    with open(path + ".part", "w") as stream:
-        stream.write(text)
-        os.fchmod(stream.fileno(), 0o644)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".part", path)
 
 
 def linger() -> bool:

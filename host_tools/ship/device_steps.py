@@ -19,18 +19,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from host_tools.ship.device_files import CHUNK, make_folder, relink, sha256_of, sync, write_synced
 from host_tools.ship.device_loop import RefusedError
-
-CHUNK = 1 << 18
-
-
-def sync_folder(path: str) -> None:
-    """Bring a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sync_disk(path: str) -> None:
@@ -43,36 +33,6 @@ def sync_disk(path: str) -> None:
         os.sync()
     finally:
         os.close(handle)
-
-
-def make_folder(path: str) -> None:
-    """A folder and those above it, each brought to the disk in the folder that holds it."""
-    if not os.path.isdir(path):
-        make_folder(os.path.dirname(path))
-        os.mkdir(path)
-        sync_folder(os.path.dirname(path))
-
-
-def write_synced(path: str, data: bytes) -> None:
-    """Write or replace a small file in one step."""
-    with open(path + ".part", "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".part", path)
-    sync_folder(os.path.dirname(path))
-
-
-def sha256_of(path: str) -> str:
-    """sha256 of a file; empty if there is none."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(CHUNK), b""):
-                digest.update(chunk)
-    except FileNotFoundError:
-        return ""
-    return digest.hexdigest()
 
 
 def send(path: str) -> Iterator[bytes]:
@@ -230,9 +190,9 @@ def settle(folder: str, place: str) -> None:
             os.makedirs(there, exist_ok=True)
             for name in names:
                 os.replace(os.path.join(where, name), os.path.join(there, name))
-            sync_folder(there)
+            sync(there)
         sync_disk(place)
-    sync_folder(os.path.dirname(place))
+    sync(os.path.dirname(place))
 
 
 def clear(root: str, staging: str) -> None:
@@ -264,7 +224,7 @@ def place(root: str, staging: str, release: str, note: dict[str, object], reused
         take_over(root, there, os.path.join(folder, name))
     write_synced(os.path.join(folder, "release.json"), json.dumps(note, sort_keys=True).encode())
     for where, _, _ in os.walk(folder, topdown=False):
-        sync_folder(where)
+        sync(where)
     settle(folder, os.path.join(root, "releases", release))
     clear(root, staging)
     return {}
@@ -288,12 +248,8 @@ def point(root: str, release: str | None) -> object:
         with contextlib.suppress(FileNotFoundError):
             os.remove(link)
     else:
-        aside = os.path.join(root, "incoming", "current")
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(aside)
-        os.symlink(os.path.join("releases", release), aside)
-        os.replace(aside, link)
-    sync_folder(root)
+        relink(link, os.path.join("releases", release), os.path.join(root, "incoming", "current"))
+    sync(root)
     return {}
 
 
@@ -306,16 +262,10 @@ def remember(root: str, releases: list[str]) -> object:
 
 def launch(root: str, text: str) -> object:
     """The command `bin/edge-runtime`, new or replaced in one rename."""
-    aside = os.path.join(root, "incoming", "edge-runtime")
-    with open(aside, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fchmod(stream.fileno(), 0o755)
-        os.fsync(stream.fileno())
     folder = os.path.join(root, "bin")
     make_folder(folder)
-    os.replace(aside, os.path.join(folder, "edge-runtime"))
-    sync_folder(folder)
+    aside = os.path.join(root, "incoming", "edge-runtime")
+    write_synced(os.path.join(folder, "edge-runtime"), text.encode(), mode=0o755, aside=aside)
     return {}
 
 
@@ -338,7 +288,7 @@ def prune(root: str, releases: list[str], runtimes: list[str]) -> object:
     for kind, names in (("releases", releases), ("runtime", runtimes)):
         for name in names:
             shutil.rmtree(os.path.join(root, kind, os.path.basename(name)))
-        sync_folder(os.path.join(root, kind))
+        sync(os.path.join(root, kind))
     return {}
 
 

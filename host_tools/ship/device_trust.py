@@ -19,8 +19,8 @@ import subprocess
 import tempfile
 from typing import Any
 
+from host_tools.ship.device_files import make_folder, read_json, write_synced
 from host_tools.ship.device_loop import RefusedError
-from host_tools.ship.device_steps import make_folder, write_synced
 
 NAMESPACE = "vitaledge"
 Signed = dict[str, str]
@@ -102,20 +102,10 @@ def require_name(release: str, manifest: bytes, runtime: str) -> None:
         raise RefusedError(f"release {release} is not the one that is signed, which is {wanted}")
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
-    try:
-        with open(path) as stream:
-            value = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def keep(path: str, text: str) -> None:
+def keep(path: str, text: str, mode: int | None = None) -> None:
     """Write or replace a small file whose folder may not be there yet."""
     make_folder(os.path.dirname(path))
-    write_synced(path, text.encode())
+    write_synced(path, text.encode(), mode=mode)
 
 
 def require_newer(root: str, manifest: bytes, release: str) -> None:
@@ -187,8 +177,7 @@ def trust(root: str, system: str, text: str | None, everywhere: bool) -> object:
         if not everywhere and os.path.isfile(system):
             raise RefusedError(f"signers are set for the whole device, in {system}: use --system as root")
         if text:
-            keep(path, text)
-            os.chmod(path, 0o644)
+            keep(path, text, 0o644)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)

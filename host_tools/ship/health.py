@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from host_tools.ship.device import LAUNCHER, Device
+from host_tools.ship.device import Device, device_command
 from host_tools.ship.device_gate import over_budget
 from host_tools.ship.errors import LinkError, ShipError
 from host_tools.ship.options import Limits
@@ -37,7 +37,7 @@ def check(device: Device, release: str, limits: Limits) -> str:
 def switch(device: Device, release: str, previous: str | None, limits: Limits) -> Proof:
     """Make `release` active, restart its service, and prove it there; if that fails, `previous` is active again."""
     folder = f"{device.root}/current"
-    argv = [device.executable, "-I", "-S", "-c", LAUNCHER, folder, "check", folder, "--json", *limits.options]
+    argv = device_command(device.root, ["check", folder, "--json", *limits.options], device.executable)
     try:
         answer = device.verb(
             "gate",

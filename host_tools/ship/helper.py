@@ -10,17 +10,17 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib.resources import files
 
 from host_tools.ship.errors import LinkError, ShipError
+from host_tools.ship.sources import ALONE, text_of
 from host_tools.ship.transport import NOT_FOUND, Talk, Transport
 
 OLDEST = (3, 10)
 # The system's own first: what a user's PATH finds may be a shell script that looks for another.
 CANDIDATES = ("/usr/bin/python3", "python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10")
-# Sources of the verbs; each defines VERBS. Standard library only. The others are sent when one of theirs is asked for:
-# most devices of a fleet are only looked at.
-FIRST = "device_facts"
+# Sources of the verbs, and of what they share. Standard library only. The later ones are sent when one of theirs is
+# asked for: most devices of a fleet are only looked at.
+FIRST = ("device_files", "device_facts")
 FIRST_VERBS = frozenset({"expand", "facts", "load", "lock", "unlock"})
 LATER = ("device_steps", "device_parcels", "device_trust", "device_gate")
 HELLO = b"vitaledge-helper "
@@ -129,9 +129,9 @@ def start(transport: Transport, name: str, last: Sequence[str]) -> Helper:
     found = []
     for command in (*([candidate] for candidate in CANDIDATES), last):
         candidate = command[-1]
-        talk = transport.talk([*command, "-I", "-S", "-c", BOOT], LIFE)
-        source = first()
-        line = talk.exchange([struct.pack(">I", len(source)) + source])
+        talk = transport.talk([*command, *ALONE, "-c", BOOT], LIFE)
+        verbs = first()
+        line = talk.exchange([struct.pack(">I", len(verbs)) + verbs])
         for _ in range(NOISE_LINES):
             # A login script may print its own lines first.
             if not line or line.startswith(HELLO):
@@ -162,17 +162,17 @@ class NoPythonError(ShipError):
 @cache
 def first() -> bytes:
     """The loop and its first verbs, as the boot line takes them."""
-    return zlib.compress(json.dumps([_source("device_loop"), [(FIRST, _source(FIRST))]]).encode(), 9)
+    return zlib.compress(json.dumps([text_of("device_loop.py"), _named(FIRST)]).encode(), 9)
 
 
 @cache
 def later() -> bytes:
     """The other verbs, as `load` takes them."""
-    return zlib.compress(json.dumps([(name, _source(name)) for name in LATER]).encode(), 9)
+    return zlib.compress(json.dumps(_named(LATER)).encode(), 9)
 
 
-def _source(name: str) -> str:
-    return files("host_tools.ship").joinpath(f"{name}.py").read_text()
+def _named(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, text_of(f"{name}.py")) for name in names]
 
 
 def _frames(request: bytes, body: Iterable[bytes] | None) -> Iterator[bytes]:

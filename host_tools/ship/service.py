@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 
 from host_tools.ship.ask import ask
 from host_tools.ship.device import Device, connect
 from host_tools.ship.errors import ShipError
 from host_tools.ship.options import ShipOptions
 from host_tools.ship.service_unit import FALLBACK, RESTART, RESTART_PATH, UNIT, Scope, ServiceSpec, needs_of, units
+from host_tools.ship.sources import program, text_of
 
-SCRIPT = "device_service.py"
+SCRIPT = ("device_files.py", "device_service.py")
 SYSTEM_FOLDER = "/etc/systemd/system"
 RULES = "/etc/udev/rules.d/60-vitaledge-wearable.rules"
 NAMES = (UNIT, FALLBACK, RESTART, RESTART_PATH)
@@ -87,7 +87,7 @@ def install(
                 f"{device.name}: a service of the {before['scope']} is installed there; remove it with "
                 "`vitaledge service remove` first"
             )
-        fall_back = files("host_tools.ship").joinpath("device_fallback.py").read_text()
+        fall_back = program("device_files.py", "device_fallback.py")
         device.verb("note_service", root=device.root, scope=spec.scope, unit=UNIT, source=source, fall_back=fall_back)
         is_system = spec.scope == "system"
         done = ask(
@@ -151,4 +151,4 @@ def _state(device: Device, warning: str = "") -> ServiceState:
 
 
 def _rules() -> str:
-    return files("host_tools.ship").joinpath("wearables.rules").read_text()
+    return text_of("wearables.rules")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.sensors.source import RECORDINGS, SCHEMES
+from host_tools.ship.sources import ALONE
 
 Scope = Literal["system", "user"]
 UNIT = "vitaledge.service"
@@ -200,7 +201,7 @@ def fallback(spec: ServiceSpec) -> str:
     plus = "+" if is_system else ""
     run_as = f"User={spec.owner}\n{SMALL_WALLS}ReadWritePaths={quoted(spec.root)}\n" if is_system else ""
     systemctl = f"/usr/bin/env systemctl{'' if is_system else ' --user'}"
-    script = [spec.python, "-I", "-S", f"{spec.root}/service/fall_back.py", spec.root]
+    script = [spec.python, *ALONE, f"{spec.root}/service/fall_back.py", spec.root]
     return (
         "# Written by `vitaledge service install`, which replaces it.\n"
         "[Unit]\n"
