@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.command_line import Commands, bundle_command
 from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
@@ -56,15 +57,15 @@ class GatewaySettings:
             raise SettingsError(f"deadline_s is {self.deadline_s:g}; 0 to 1 s wanted")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own arguments."""
-    parser.epilog = EXAMPLES
-    parser.add_argument("sources", nargs="*", metavar="NAME=URL", help="a stream; or name them in a file")
-    parser.add_argument("--streams", type=Path, metavar="FILE", help="a TOML file of streams")
-    parser.add_argument(
+def add_gateway(commands: Commands) -> None:
+    """`edge-runtime gateway`."""
+    command = bundle_command(commands, "gateway", run, "run many wearables in one process, until told to stop")
+    command.epilog = EXAMPLES
+    command.add_argument("sources", nargs="*", metavar="NAME=URL", help="a stream; or name them in a file")
+    command.add_argument("--streams", type=Path, metavar="FILE", help="a TOML file of streams")
+    command.add_argument(
         "--status", type=float, default=0.0, metavar="S", help="a line on every stream's ledger and lag every S seconds"
     )
-    parser.set_defaults(act=run)
 
 
 def run(options: argparse.Namespace) -> int:
