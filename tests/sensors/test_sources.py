@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,6 @@ from edge_runtime.contract.signal import Block
 from edge_runtime.sensors import synthetic
 from edge_runtime.sensors.source import SCHEMES, Source, open_source
 from tests.fake_time import FakeTime
-
-DATA = os.environ.get("VITALEDGE_DATA")
-# wfdb 4.3 writes headers with a call that pandas 3.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
-needs_records = pytest.mark.skipif(DATA is None, reason="needs VITALEDGE_DATA, the folder that holds mitdb/")
 
 
 def joined(source: Source) -> tuple[np.ndarray, list[Block]]:
@@ -146,77 +140,3 @@ def test_what_is_no_array_of_samples_is_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(5))
     with pytest.raises(SettingsError, match="column is 1"):
         open_source(f"npy:{tmp_path}/one.npy?rate_hz=250&column=1")
-
-
-def written_record(folder: Path, name: str = "r1", unit: str = "mV") -> np.ndarray:
-    """A record of two channels in format 16, written by wfdb; returns its physical values."""
-    wfdb = pytest.importorskip("wfdb", reason="needs the wfdb package")
-    digital = np.stack([np.arange(-500, 500), np.arange(1000) % 77], axis=1).astype(np.int64)
-    digital[10, 1] = -32768  # format 16's mark of a sample that is not there
-    wfdb.wrsamp(
-        name,
-        fs=200,
-        units=[unit, unit],
-        sig_name=["II", "V5"],
-        d_signal=digital,
-        fmt=["16", "16"],
-        adc_gain=[200.0, 100.0],
-        baseline=[5, 7],
-        write_dir=str(folder),
-    )
-    return np.asarray(wfdb.rdrecord(str(folder / name)).p_signal)
-
-
-@pytest.mark.parametrize(("unit", "factor"), [("mV", 1.0), ("uV", 1e-3), ("V", 1e3)])
-def test_a_written_record_comes_back_in_millivolts(tmp_path: Path, unit: str, factor: float) -> None:
-    physical = written_record(tmp_path, unit=unit)
-    source = open_source(f"wfdb:{tmp_path}/r1?channel=V5")
-    found, _ = joined(source)
-    assert (source.spec.rate_hz, source.spec.unit, source.spec.channels) == (200.0, "mV", ("V5",))
-    assert np.isnan(found[10, 0])
-    np.testing.assert_array_equal(found[:, 0], (physical[:, 1] * factor).astype(np.float32))
-
-
-def test_a_record_that_is_not_whole_is_refused_by_name(tmp_path: Path) -> None:
-    written_record(tmp_path)
-    samples = tmp_path / "r1.dat"
-    good = samples.read_bytes()
-    samples.write_bytes(bytes([good[0] ^ 1]) + good[1:])
-    with pytest.raises(SourceError, match=r"r1: checksums are"):
-        open_source(f"wfdb:{tmp_path}/r1?channel=II")
-    samples.write_bytes(good[:-100])
-    with pytest.raises(SourceError, match="r1"):
-        open_source(f"wfdb:{tmp_path}/r1?channel=II")
-    samples.unlink()
-    with pytest.raises(SourceError, match=r"r1\.dat: no such file"):
-        open_source(f"wfdb:{tmp_path}/r1?channel=II")
-    (tmp_path / "r1.hea").write_text("no header at all\n")
-    with pytest.raises(SourceError, match="r1"):
-        open_source(f"wfdb:{tmp_path}/r1?channel=II")
-    with pytest.raises(SourceError, match=r"r2\.hea: no such file"):
-        open_source(f"wfdb:{tmp_path}/r2")
-
-
-def test_a_channel_must_be_there_and_must_be_clear(tmp_path: Path) -> None:
-    written_record(tmp_path)
-    for query in ("", "?channel=MLII"):
-        with pytest.raises(SettingsError, match="II, V5"):
-            open_source(f"wfdb:{tmp_path}/r1{query}")
-
-
-def test_without_wfdb_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wfdb", None)  # how Python marks a module that cannot be had
-    with pytest.raises(SourceError, match="wfdb package is not installed"):
-        open_source(f"wfdb:{tmp_path}/r1")
-
-
-@needs_records
-@pytest.mark.parametrize("name", ["100", "114", "232"])
-def test_real_records_against_wfdb(name: str) -> None:
-    import wfdb
-
-    source = open_source(f"wfdb:{DATA}/mitdb/{name}?channel=MLII&seconds=120")
-    found, _ = joined(source)
-    oracle = wfdb.rdrecord(f"{DATA}/mitdb/{name}", channel_names=["MLII"], sampto=120 * 360).p_signal
-    assert (source.spec.rate_hz, source.spec.unit, source.spec.simulated) == (360.0, "mV", False)
-    np.testing.assert_array_equal(found, oracle.astype(np.float32))
