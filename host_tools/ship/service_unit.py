@@ -39,7 +39,9 @@ MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 """
-SERIAL_DEVICES = ("char-ttyUSB", "char-ttyACM", "char-ttyAMA", "char-ttyS", "char-ttyTHS")
+# systemd looks names up among the drivers that are loaded when the service starts. USB's are loaded when the first
+# adapter is plugged in, which may be later: theirs are also named by number (Linux's devices.txt), which never changes.
+SERIAL_DEVICES = ("char-ttyUSB", "char-188", "char-ttyACM", "char-166", "char-ttyAMA", "char-ttyS", "char-ttyTHS")
 
 
 @dataclass(frozen=True, kw_only=True)

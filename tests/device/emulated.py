@@ -120,6 +120,8 @@ class Emulated:
     def wearable(self) -> Iterator[str]:
         """A wearable that plays a patient through USB, or where there is no USB to a TCP port; gives the source."""
         socket = Path(self.status.folder) / "wearable"
+        if self.kind == "aarch64":
+            wait_until(lambda: self.run("ls /dev/ttyUSB*", check=False) == "", 120.0, "the one before is unplugged")
         to = f"unix:{socket}" if self.kind == "aarch64" else f"tcp:{self._gate()}:0"
         with playing(to) as said:
             if self.kind == "aarch64":

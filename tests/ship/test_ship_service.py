@@ -56,7 +56,9 @@ def test_only_serial_ports_are_let_through_and_only_for_a_serial_source():
     of_serial, of_tcp, of_none = (service(spec(source=s)) for s in (SOURCE, "tcp://h:1?protocol=cyton", "synthetic:"))
     assert {v.split()[0] for v in unit_value(of_serial, "DeviceAllow")} == {
         "char-ttyUSB",
+        "char-188",
         "char-ttyACM",
+        "char-166",
         "char-ttyAMA",
         "char-ttyS",
         "char-ttyTHS",
