@@ -52,9 +52,28 @@ def release(folder: str, brief: bool) -> dict[str, Any]:
     return {"runtime": str(note.get("runtime", "")), "files": files}
 
 
+def strays(folder: str) -> list[str]:
+    """Files of a runtime that no archive brought, and bytecode that is not as it was made: paths below `site`."""
+    noted, site = read_json(os.path.join(folder, "runtime.json")), os.path.join(folder, "site")
+    brought = {key for files in noted.get("archives", {}).values() for key in files}
+    bytecode = noted.get("bytecode", {})
+    found: list[str] = []
+    if not brought:
+        return found  # where nothing is known of a runtime, nothing is strange in it
+    for where, folders, names in os.walk(site):
+        # A link to a folder is none to `walk`, but Python would follow it.
+        for name in names + [one for one in folders if os.path.islink(os.path.join(where, one))]:
+            path = os.path.join(where, name)
+            key = os.path.relpath(path, site)
+            if key not in brought and (key not in bytecode or sha256_of(path) != bytecode[key]):
+                found.append(key)
+    return found
+
+
 def runtime(folder: str, brief: bool) -> dict[str, Any]:
-    """Which archives were unpacked here, and whether every file of each is as it was."""
-    archives = read_json(os.path.join(folder, "runtime.json")).get("archives", {})
+    """Which archives were unpacked here, whether every file of each is as it was, and whether that is all there is."""
+    noted = read_json(os.path.join(folder, "runtime.json"))
+    archives, bytecode = noted.get("archives", {}), noted.get("bytecode")
     whole: dict[str, bool] = {}
     for name, files in archives.items():
         if brief:
@@ -63,7 +82,12 @@ def runtime(folder: str, brief: bool) -> dict[str, Any]:
             whole[name] = all(sha256_of(os.path.join(folder, "site", key)) == wanted for key, wanted in files.items())
         except OSError:
             whole[name] = False
-    return {"archives": whole}
+    is_clean = brief or (
+        bytecode is not None
+        and all(os.path.isfile(os.path.join(folder, "site", name)) for name in bytecode)
+        and not strays(folder)
+    )
+    return {"archives": whole, "is_clean": is_clean}
 
 
 def current(root: str) -> str | None:

@@ -16,6 +16,9 @@ found=$(sha256sum "$aside/archive" | cut -d ' ' -f 1)
 tar -xzf "$aside/archive" -C "$aside"
 "$aside/python/bin/python3" -I -S -B -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     { echo "what was unpacked does not run here, or is older than 3.10" >&2; exit 1; }
+# Programs here write no bytecode of their own: without this, every start would compile the standard library anew.
+rare='/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip|pydoc_data|distutils|site-packages)/'
+"$aside/python/bin/python3" -I -S -m compileall -q -x "$rare" "$aside/python/lib" >&2 || true
 rm -rf "$root/python/$2"
 mv "$aside/python" "$root/python/$2"
 sync

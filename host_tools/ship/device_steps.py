@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from host_tools.ship.device_bytecode import compiled, sweep
 from host_tools.ship.device_files import CHUNK, make_folder, relink, sha256_of, sync, write_synced
 from host_tools.ship.device_loop import RefusedError
 
@@ -112,6 +113,8 @@ def members(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
             raise RefusedError(f"{archive.filename}: {member.filename!r} leads out of the archive")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise RefusedError(f"{archive.filename}: {member.filename!r} is a link; plain files wanted")
+        if "__pycache__" in parts:
+            continue  # of what an archive has, sources alone are taken: bytecode is made here
         if parts[0].endswith(".data"):
             if len(parts) < 3 or parts[1] not in ("purelib", "platlib"):
                 continue
@@ -170,12 +173,11 @@ def unpack(root: str, staging: str, runtime: str, sent: dict[str, str], reused: 
     os.makedirs(site)
     archives = {sha256: unzip(os.path.join(staging, name), site) for sha256, name in sorted(sent.items())}
     archives |= {sha256: reuse(root, sha256, site) for sha256 in sorted(reused)}
-    write_synced(
-        os.path.join(folder, "runtime.json"),
-        json.dumps({"schema": 1, "id": runtime, "archives": archives}).encode(),
-    )
+    note = {"schema": 1, "id": runtime, "archives": archives, "bytecode": compiled(site)}
+    write_synced(os.path.join(folder, "runtime.json"), json.dumps(note).encode())
     sync_disk(folder)
     settle(folder, os.path.join(root, "runtime", runtime))
+    sweep(os.path.join(root, "runtime", runtime))
     clear(root, staging)
     return {"files": sum(map(len, archives.values()))}
 

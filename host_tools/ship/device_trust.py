@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 from typing import Any
 
+from host_tools.ship.device_bytecode import sweep
 from host_tools.ship.device_files import make_folder, read_json, write_synced
 from host_tools.ship.device_loop import RefusedError
 
@@ -150,10 +151,22 @@ def authenticate(root: str, system: str, release: str, manifest: str, signed: Si
 
 
 def authentic(root: str, system: str, release: str) -> object:
-    """Before a release is made active: is it, as it lies here, what was signed?"""
+    """Before a release is made active: strays leave its runtime, and it must be, as it lies here, what was signed."""
+    sweep(runtime_folder(root, release))
     signers = signers_file(root, system)
-    if not signers:
-        return {"signers": ""}
+    if signers:
+        require_signed(root, release, signers)
+    return {"signers": signers}
+
+
+def runtime_folder(root: str, release: str) -> str:
+    """The runtime that a release names."""
+    note = read_json(os.path.join(root, "releases", os.path.basename(release), "release.json"))
+    return os.path.join(root, "runtime", os.path.basename(str(note.get("runtime", ""))))
+
+
+def require_signed(root: str, release: str, signers: str) -> None:
+    """Raises RefusedError unless a release and its runtime are, as they lie here, what was signed."""
     folder = os.path.join(root, "releases", os.path.basename(release))
     with open(os.path.join(folder, "manifest.json"), "rb") as stream:
         manifest = stream.read()
@@ -163,11 +176,10 @@ def authentic(root: str, system: str, release: str) -> object:
         with open(os.path.join(folder, name), "rb") as stream:
             if hashlib.sha256(stream.read()).hexdigest() != wanted:
                 raise RefusedError(f"{release}/{name} is not the file that was signed")
-    note = read_json(os.path.join(folder, "release.json"))
-    there = read_json(os.path.join(root, "runtime", str(note.get("runtime", "")), "runtime.json")).get("archives", {})
+    runtime = runtime_folder(root, release)
+    there = read_json(os.path.join(runtime, "runtime.json")).get("archives", {})
     if sorted(there) != sorted(signed["runtime"].splitlines()[1:]):
-        raise RefusedError(f"runtime {note.get('runtime')} is not the one that was signed")
-    return {"signers": signers}
+        raise RefusedError(f"runtime {os.path.basename(runtime)} is not the one that was signed")
 
 
 def trust(root: str, system: str, text: str | None, everywhere: bool) -> object:
@@ -186,7 +198,7 @@ def trust(root: str, system: str, text: str | None, everywhere: bool) -> object:
     if signers:
         for name in sorted(os.listdir(os.path.join(root, "releases")) if os.path.isdir(root + "/releases") else []):
             try:
-                authentic(root, system, name)
+                require_signed(root, name, signers)
             except (RefusedError, OSError, ValueError, KeyError) as error:
                 refused[name] = str(error)
                 # What does not hold now must be proved again when it is deployed again.

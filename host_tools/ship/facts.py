@@ -21,9 +21,13 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeFacts:
-    """One runtime on the device: sha256 of each archive in it, and whether all its files are as they were."""
+    """One runtime on the device: sha256 of each archive in it, and whether all its files are as they were.
+
+    is_clean  its bytecode is as it was made, and nothing lies there besides
+    """
 
     archives: dict[str, bool]
+    is_clean: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,8 @@ class Facts:
         for name in sorted(self.runtimes):
             archives = self.runtimes[name].archives
             n = sum(not whole for whole in archives.values())
-            lines.append(f"runtime    {name}: {len(archives)} archives, {f'{n} DAMAGED' if n else 'whole'}")
+            strange = "" if self.runtimes[name].is_clean else "; bytecode or files that no deployment left there"
+            lines.append(f"runtime    {name}: {len(archives)} archives, {f'{n} DAMAGED' if n else 'whole'}{strange}")
         lines.append(f"history    {', '.join(self.history) or 'none'}")
         lines.append(f"signers    {self.signers or 'none: whoever may log in may deploy'}")
         if self.incoming:

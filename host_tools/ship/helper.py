@@ -22,7 +22,7 @@ CANDIDATES = ("/usr/bin/python3", "python3", "python3.14", "python3.13", "python
 # asked for: most devices of a fleet are only looked at.
 FIRST = ("device_files", "device_facts")
 FIRST_VERBS = frozenset({"expand", "facts", "load", "lock", "unlock"})
-LATER = ("device_steps", "device_parcels", "device_trust", "device_gate")
+LATER = ("device_bytecode", "device_steps", "device_parcels", "device_trust", "device_gate")
 HELLO = b"vitaledge-helper "
 HEAD = struct.Struct(">cI")
 LIFE = HEAD.pack(b"H", 0)

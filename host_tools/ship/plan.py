@@ -13,6 +13,8 @@ MIB = 1 << 20
 PARTS = "parts"
 # Room that stays free for the device's own logs.
 RESERVE_BYTES = 8 * MIB
+# What a device compiles of a runtime with its wheels takes 4 MiB.
+BYTECODE_BYTES = 6 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +242,8 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
 
 
 def _runtime_steps(facts: Facts, wish: Wish) -> list[Step]:
-    there = facts.runtimes[wish.runtime].archives if wish.runtime in facts.runtimes else {}
-    if there == {archive.sha256: True for archive in wish.archives}:
+    there = facts.runtimes.get(wish.runtime)
+    if there and there.is_clean and there.archives == {archive.sha256: True for archive in wish.archives}:
         return []
     on_device = {sha256 for r in facts.runtimes.values() for sha256, whole in r.archives.items() if whole}
     lacking = tuple(archive for archive in wish.archives if archive.sha256 not in on_device)
@@ -297,7 +299,7 @@ def needed_bytes(steps: list[Step]) -> int:
             n += sum(2 * file.n_bytes for file in step.files)
         elif isinstance(step, UnpackRuntime):
             # Reused archives are hard links on nearly every file system, but not on all.
-            n += sum(file.unpacked_bytes for file in step.sent)
+            n += sum(file.unpacked_bytes for file in step.sent) + BYTECODE_BYTES
     return n
 
 

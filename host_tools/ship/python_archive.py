@@ -18,7 +18,7 @@ from host_tools.ship.wheels import MACHINES
 
 # As python-build-standalone names its releases: cpython-3.12.8+20250115-aarch64-unknown-linux-gnu-install_only.tar.gz
 NAME = re.compile(r"cpython-(\d+)\.(\d+)\.(\d+).*?-(x86_64|aarch64)(?:_v\d)?-unknown-linux-gnu-install_only.*\.tar\.gz")
-RESERVE_KIB = 8 << 10
+RESERVE_KIB = 20 << 10  # of it, 10 MiB are bytecode of the standard library
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,6 +167,7 @@ def test_a_python_is_brought_where_there_is_none_and_found_again(tmp_path, monke
     assert json.loads(done.check)["ok"]
     assert status(target).current == done.release
     assert list((tmp_path / "device/incoming").iterdir()) == []
+    assert len(list((tmp_path / "device/python/current/lib/__pycache__").glob("x.*.pyc"))) == 1
     command = [tmp_path / "device/bin/edge-runtime", "check", tmp_path / "device/current"]
     assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["ok"]
 

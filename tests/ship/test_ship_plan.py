@@ -14,6 +14,7 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts, ReleaseFacts, RuntimeFacts, read_facts
 from host_tools.ship.helper import BOOT, start
 from host_tools.ship.plan import (
+    BYTECODE_BYTES,
     RESERVE_BYTES,
     Authenticate,
     Check,
@@ -114,6 +115,16 @@ def test_a_damaged_archive_is_not_reused_but_sent_again():
     ]
 
 
+def test_a_runtime_with_strange_files_is_put_together_anew_from_what_is_there():
+    facts = after(BARE, WISH)
+    strange = replace(facts.runtimes["abc"], is_clean=False)
+    assert plan(replace(facts, runtimes={"abc": strange}), WISH) == [
+        Authenticate(release="ecg-1"),
+        UnpackRuntime(runtime="abc", sent=(), reused=WISH.archives),
+        Check(release="ecg-1"),
+    ]
+
+
 def test_only_the_files_that_a_release_lacks_are_sent():
     facts = after(BARE, WISH)
     hashes = {"model.onnx": "x" * 64, "manifest.json": MANIFEST.sha256}
@@ -160,7 +171,8 @@ def test_a_switch_that_was_not_noted_is_still_the_newest():
 def test_no_room_is_told_before_anything_is_sent():
     steps = plan(BARE, WISH)
     # A release's files arrive compressed and are unpacked; archives are sent as they are, then unpacked.
-    needed = sum(2 * f.n_bytes for f in WISH.files) + sum(a.n_bytes for a in WISH.archives) + 60_200_000 + RESERVE_BYTES
+    needed = sum(2 * f.n_bytes for f in WISH.files) + sum(a.n_bytes for a in WISH.archives) + 60_200_000
+    needed += BYTECODE_BYTES + RESERVE_BYTES
     require_space(replace(BARE, free_bytes=needed), steps, "pi")
     with pytest.raises(ShipError, match=r"pi: .* MiB free at /home/pi/v; .* MiB wanted"):
         require_space(replace(BARE, free_bytes=needed - 1), steps, "pi")

@@ -65,9 +65,7 @@ class Disk:
         self._open: dict[tuple[str, str], str] = {}
 
     def follow(self, line: str) -> None:
-        """One call of one process; Python's own caches of bytecode, which it makes again, are no part of a release."""
-        if "/__pycache__" in line:
-            return
+        """One call of one process."""
         pid, _, call = line.partition(" ")
         call = call.strip()
         if found := OPENED.search(call):
