@@ -1,4 +1,4 @@
-"""The same ONNX graph in as few bytes as it needs: short names, no remarks, equal constants once."""
+"""The same ONNX graph in as few bytes as it needs: short names, no remarks, no defaults, equal constants once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import onnx
 from onnx import numpy_helper
 
 IR_VERSION = 8  # what ONNX Runtime 1.10 and later read
+CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
+POOLS = ("AveragePool", "MaxPool")
+# What the standard says in words where it can name no value: strides, dilations and pads of as many axes as there are.
+WORDED = {"strides": 1, "dilations": 1, "pads": 0}
 
 
 def compact(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -33,12 +37,30 @@ def compact(graph: onnx.ModelProto) -> onnx.ModelProto:
     domains = [o for o in small.opset_import if o.domain in used]
     del small.opset_import[:]
     small.opset_import.extend(domains)
-    if all(o.version <= 18 for o in domains if not o.domain):
+    standard = next((o.version for o in domains if not o.domain), 0)
+    for node in inner.node:
+        told = [a for a in node.attribute if not _is_default(node, a, standard)]
+        del node.attribute[:]
+        node.attribute.extend(told)
+    if standard <= 18:
         small.ir_version = min(small.ir_version, IR_VERSION)
     if not any(a.type in (a.GRAPH, a.GRAPHS) for n in inner.node for a in n.attribute):
         _rename(inner)
     onnx.checker.check_model(small)
     return small
+
+
+def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto, standard: int) -> bool:
+    """Whether an engine takes this value where nothing is told; `standard` is the version of ONNX' own operators."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    name, value = attribute.name, onnx.helper.get_attribute_value(attribute)
+    if node.op_type in CONVOLUTIONS and name == "kernel_shape":
+        return True  # the weights have it
+    if node.op_type in (*CONVOLUTIONS, *POOLS) and name in WORDED:
+        return set(value) == {WORDED[name]}
+    default = onnx.defs.get_schema(node.op_type, standard, "").attributes[name].default_value
+    return default.type == attribute.type and bool(onnx.helper.get_attribute_value(default) == value)
 
 
 def _rename(inner: onnx.GraphProto) -> None:

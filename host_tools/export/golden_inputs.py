@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,3 +47,16 @@ def rows(n: int, low: np.ndarray, high: np.ndarray, *, missing: float = 0.0, see
     x = rng.uniform(low, high, (n, len(low)))
     x[rng.random(x.shape) < missing] = np.nan
     return GoldenInput(samples=x.astype(np.float32), rate_hz=1.0)
+
+
+def in_steps(given: GoldenInput, step: float) -> GoldenInput:
+    """The input in whole steps, as a converter gives it.
+
+    Steps of a power of two leave the lower half of every float32 zero, and zeros pack well.
+    """
+    return replace(given, samples=(np.round(given.samples / step) * step).astype(np.float32))
+
+
+def repeated(given: GoldenInput, times: int) -> GoldenInput:
+    """The input several times in a row: longer, and hardly any more bytes when packed."""
+    return replace(given, samples=np.tile(given.samples, (times, 1)))

@@ -73,24 +73,25 @@ class FileGraph:
 
 
 def file_bytes(graph: FileGraph) -> bytes:
-    """The file; raises EngineError where `ai_edge_litert` is not installed."""
-    import flatbuffers
-
+    """The file, in which equal bytes lie once; raises EngineError where `ai_edge_litert` is not installed."""
     schema = _schema()
+    from host_tools.export.litert_builder import SharingBuilder
+
     tensors = _tensors(graph)
     number = {id(t): i for i, t in enumerate(tensors)}
     model = schema.ModelT()
     model.version = 3
     model.description = "vitaledge"
-    model.buffers = [_buffer(schema, None)]  # the first one is empty and shared by all values
+    model.buffers = [_buffer(schema, b"")]  # the first one is empty and shared by all values
     model.operatorCodes, codes = [], {}
-    shown = []
+    shown, held = [], {b"": 0}
+    named = {id(t) for t in (*graph.inputs, *graph.outputs)}
     for tensor in tensors:
-        at = 0
-        if tensor.constant is not None:
-            at = len(model.buffers)
-            model.buffers.append(_buffer(schema, tensor.constant))
-        shown.append(_tensor(schema, tensor, at))
+        data = b"" if tensor.constant is None else np.ascontiguousarray(tensor.constant).tobytes()
+        if data not in held:
+            held[data] = len(model.buffers)
+            model.buffers.append(_buffer(schema, data))
+        shown.append(_tensor(schema, tensor, held[data], is_named=id(tensor) in named))
     written = []
     for operator in graph.operators:
         version = _version(operator)
@@ -104,7 +105,7 @@ def file_bytes(graph: FileGraph) -> bytes:
     inner.inputs = [number[id(t)] for t in graph.inputs]
     inner.outputs = [number[id(t)] for t in graph.outputs]
     model.subgraphs = [inner]
-    builder = flatbuffers.Builder(1024)
+    builder = SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
 
@@ -128,9 +129,8 @@ def _tensors(graph: FileGraph) -> list[FileTensor]:
     return list(found.values())
 
 
-def _buffer(schema: Any, value: np.ndarray | None) -> Any:
+def _buffer(schema: Any, data: bytes) -> Any:
     """A buffer whose bytes begin at a multiple of 16, as the schema asks and its Python code does not do."""
-    data = b"" if value is None else np.ascontiguousarray(value).tobytes()
 
     class Aligned(schema.BufferT):  # type: ignore[misc]
         def Pack(self, builder: Any) -> Any:
@@ -148,9 +148,12 @@ def _buffer(schema: Any, value: np.ndarray | None) -> Any:
     return Aligned()
 
 
-def _tensor(schema: Any, tensor: FileTensor, buffer: int) -> Any:
+def _tensor(schema: Any, tensor: FileTensor, buffer: int, *, is_named: bool) -> Any:
+    """Only what a caller asks for by name has one."""
     shown = schema.TensorT()
-    shown.name, shown.shape, shown.buffer = tensor.name, list(tensor.shape), buffer
+    shown.shape, shown.buffer = list(tensor.shape), buffer
+    if is_named:
+        shown.name = tensor.name
     shown.type = getattr(schema.TensorType, "BOOL" if tensor.dtype == "bool" else tensor.dtype.upper())
     shown.hasRank = True
     if tensor.quantization is not None:

@@ -41,7 +41,7 @@ class Weights:
                 return unpacked(net, *self.packed), constant(net.fresh(), bias)
             return constant(net.fresh(), weight.astype(np.float32)), constant(net.fresh(), bias)
         assert given.quantization is not None
-        scales = np.broadcast_to(self.scales.reshape(-1).astype(np.float32), (n,))
+        scales = _scales(self.scales)
         units = scales * np.float32(given.quantization.scales[0])
         integers = np.zeros(n, np.int32) if self.bias is None else self.bias.reshape(-1).astype(np.int32)
         return (
@@ -50,10 +50,15 @@ class Weights:
         )
 
 
+def _scales(given: np.ndarray) -> np.ndarray:
+    """Scales float32 (out,), or the one that all share: in the file each takes 12 bytes, and its bias' as many."""
+    scales = given.reshape(-1).astype(np.float32)
+    return scales[:1] if (scales == scales[0]).all() else scales
+
+
 def unpacked(net: Net, integers: np.ndarray, scales: np.ndarray) -> FileTensor:
     """Weights (out, in) as floats, stored as int8 with a scale for each output; engines unpack them at load."""
-    per_row = tuple(float(s) for s in np.broadcast_to(scales.reshape(-1).astype(np.float32), (len(integers),)))
-    stored = constant(net.fresh(), integers, Quantization(scales=per_row))
+    stored = constant(net.fresh(), integers, Quantization(scales=tuple(map(float, _scales(scales)))))
     return net.emit("DEQUANTIZE", [stored], stored.shape, "float32", ("Dequantize", {}))
 
 

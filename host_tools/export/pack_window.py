@@ -31,6 +31,7 @@ from edge_runtime.contract.preprocess import Conditioning
 from edge_runtime.contract.window import Window
 from edge_runtime.engine.engine import Engine
 from host_tools.export.card import CARD_FILE
+from host_tools.export.compact import compact
 from host_tools.export.golden_inputs import GoldenInput
 from host_tools.export.pack import GOLDEN_FILE, put_in_place
 from host_tools.export.verify_window import WindowParity, verify_window
@@ -128,7 +129,7 @@ def pack_window(
 
 
 def one_window(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph for one window a call; raises SettingsError if it has other inputs or outputs than one of float32."""
+    """The graph for one window a call, compact; raises SettingsError if it has not one input and output of float32."""
     model = copy.deepcopy(graph)
     constants = {i.name for i in model.graph.initializer}
     tensors = [t for t in model.graph.input if t.name not in constants], list(model.graph.output)
@@ -142,8 +143,7 @@ def one_window(graph: onnx.ModelProto) -> onnx.ModelProto:
         first.ClearField("dim_param")
         first.dim_value = 1
     del model.graph.value_info[:]  # shapes for another number of examples
-    onnx.checker.check_model(model)
-    return model
+    return compact(model)
 
 
 def _draft(

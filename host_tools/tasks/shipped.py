@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from edge_runtime.contract.window import Window
-from host_tools.data import bidmc, cinc2017, uci_heart
+from host_tools.data import bidmc, uci_heart
 from host_tools.export.front import PerSecondScale
-from host_tools.export.golden_inputs import GoldenInput, ecg, pulse_wave, rows
+from host_tools.export.golden_inputs import GoldenInput, ecg, in_steps, pulse_wave, repeated, rows
 from host_tools.export.pack_window import Description
 from host_tools.tasks import ecg_rhythm, heart_disease, ppg_heart_rate, ppg_respiration
 from host_tools.tasks.ppg_windows import WindowPlan
 from host_tools.tasks.shipping import Shipping
 
-RHYTHM_HOP_S, RHYTHM_GOLDEN_S = 10, 70.0
-PULSE_GOLDEN_S = 64.0
+RHYTHM_HOP_S = 10
+# Golden signals in the steps of a converter of few bits. That of rhythm, twice in a row, is five windows, no two alike.
+RHYTHM_GOLDEN_S, RHYTHM_GOLDEN_HZ, RHYTHM_STEP_MV = 35.0, 100.0, 1 / 64
+PULSE_GOLDEN_S, PULSE_STEP = 64.0, 1 / 512
 GOLDEN_ROWS = 60
 # After the high-pass, no recording's fifth of a second moves less in more than 0.5 % of its time, nor leaves +-3.
 LEAST_PULSE, LARGEST_PULSE = 0.001, 4.0
@@ -52,7 +54,7 @@ def rhythm() -> Shipping:
             conditioning=ecg_rhythm.CONDITIONING,
             classes=task.classes,
         ),
-        given=_in_steps(ecg(RHYTHM_GOLDEN_S, float(cinc2017.RATE_HZ)), 0.001),
+        given=repeated(in_steps(ecg(RHYTHM_GOLDEN_S, RHYTHM_GOLDEN_HZ), RHYTHM_STEP_MV), 2),
         front=PerSecondScale(rate_hz, least=ecg_rhythm.LEAST_HEIGHT_MV, limit=ecg_rhythm.LIMIT),
         intended_use=(
             "Research on rhythm classification beside the sensor: comparing compressed models, and testing a gateway "
@@ -113,7 +115,7 @@ def respiration() -> Shipping:
     plan = ppg_respiration.PLAN
     return Shipping(
         description=_rate("ppg-respiration", "respiration_rate", plan),
-        given=pulse_wave(PULSE_GOLDEN_S, float(bidmc.RATE_HZ)),
+        given=in_steps(pulse_wave(PULSE_GOLDEN_S, float(bidmc.RATE_HZ)), PULSE_STEP),
         intended_use=(
             "Research on respiration from pulse oximeters: comparing compressed models, and testing a gateway with a "
             "stream of pulse wave. Not for alarms or any decision about a person."
@@ -155,7 +157,7 @@ def heart_rate() -> Shipping:
     plan = ppg_heart_rate.PLAN
     return Shipping(
         description=_rate("ppg-heart-rate", "heart_rate", plan),
-        given=pulse_wave(PULSE_GOLDEN_S, float(bidmc.RATE_HZ)),
+        given=in_steps(pulse_wave(PULSE_GOLDEN_S, float(bidmc.RATE_HZ)), PULSE_STEP),
         intended_use=(
             "Research on pulse rate from pulse oximeters: comparing compressed models, and testing a gateway with a "
             "stream of pulse wave. Not for alarms or any decision about a person."
@@ -339,8 +341,3 @@ def _patients() -> GoldenInput:
         nearest = known[np.abs(np.nan_to_num(column)[:, None] - known).argmin(axis=1)]
         column[:] = np.where(np.isnan(column), column, nearest)
     return replace(given, samples=x.astype(np.float32))
-
-
-def _in_steps(given: GoldenInput, step: float) -> GoldenInput:
-    """The input in whole steps, as a converter gives it, which takes half the bytes on disk."""
-    return replace(given, samples=(np.round(given.samples / step) * step).astype(np.float32))
