@@ -21,21 +21,13 @@ from edge_runtime import probes
 from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bundle
 from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.latency import Latency, latency
 from edge_runtime.contract.manifest import BeatManifest, Graph, Manifest, Precision, WindowManifest
-from edge_runtime.contract.report import (
-    BenchReport,
-    ColdStart,
-    Conditions,
-    Latency,
-    Memory,
-    Probe,
-    RecordResult,
-    latency,
-    record_result,
-    window_readings,
-)
+from edge_runtime.contract.record_result import RecordResult, record_result
+from edge_runtime.contract.report import BenchReport, ColdStart, Conditions, Memory, Probe
 from edge_runtime.contract.signal import Block, Reading, StreamSpec
 from edge_runtime.contract.strict import build
+from edge_runtime.contract.window_readings import window_readings
 from edge_runtime.engine.engine import Engine, Stepper
 from edge_runtime.forms import EngineWish, open_form
 from edge_runtime.golden import stream_spec

@@ -16,8 +16,9 @@ import torch
 from edge_runtime.assemble import TRUNK, open_engine
 from edge_runtime.bench import TimedEngine
 from edge_runtime.contract.bundle import Bundle
+from edge_runtime.contract.latency import Latency, latency, without_values
 from edge_runtime.contract.manifest import Training
-from edge_runtime.contract.report import BenchReport, Latency, latency, without_values
+from edge_runtime.contract.report import BenchReport
 from edge_runtime.contract.report import to_json as bench_json
 from edge_runtime.contract.signal import Reading
 from edge_runtime.engine.engine import Engine

@@ -14,9 +14,11 @@ import tiny_windows
 
 from edge_runtime.cli import main as edge_main
 from edge_runtime.contract.bundle import Bundle
-from edge_runtime.contract.errors import SettingsError
-from edge_runtime.contract.report import ReportError, from_json, record_result, to_json, window_readings
+from edge_runtime.contract.errors import ReportError, SettingsError
+from edge_runtime.contract.record_result import record_result
+from edge_runtime.contract.report import from_json, to_json
 from edge_runtime.contract.signal import Ledger, Reading
+from edge_runtime.contract.window_readings import window_readings
 from edge_runtime.engine.onnx import OnnxEngine
 from edge_runtime.golden import readings_of
 from host_tools.bench import Benched, bench_bundle

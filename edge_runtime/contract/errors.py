@@ -8,7 +8,6 @@ EdgeError
 ├── EngineError      the inference engine is missing or refuses the model
 ├── ParityError      two forms of one model disagree
 ├── ReportError      a report is damaged, contradicts itself, or is newer than this reader
-│                                                                        (edge_runtime/contract/report.py)
 └── ShipError        shipping stopped; what was active before is active still  (host_tools/ship/errors.py)
     └── LinkError        the link to the target was cut
 """
@@ -40,6 +39,10 @@ class EngineError(EdgeError):
 
 class ParityError(EdgeError):
     """Two forms of one model disagree."""
+
+
+class ReportError(EdgeError):
+    """A report is damaged, contradicts itself, or is newer than this reader."""
 
 
 ADVICE = {

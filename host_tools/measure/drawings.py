@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from edge_runtime.contract.report import Latency
+from edge_runtime.contract.latency import Latency
 from host_tools.measure.cells import duration
 from host_tools.measure.score import TOLERANCE_S, match
 from host_tools.measure.study import Mark, Strip

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.contract.report import BenchReport, ReportError, without_values
+from edge_runtime.contract.errors import ReportError
+from edge_runtime.contract.latency import without_values
+from edge_runtime.contract.report import BenchReport
 from edge_runtime.contract.report import from_json as bench_from_json
 from host_tools.export.card import CARD_FILE
 from host_tools.measure.beat_card import beat_card

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_runtime.contract.report import VALUE_STEPS, BenchReport, Conditions, RecordResult, ReportError, without_values
+from edge_runtime.contract.errors import ReportError
+from edge_runtime.contract.latency import without_values
+from edge_runtime.contract.record_result import RecordResult
+from edge_runtime.contract.report import BenchReport, Conditions
+from edge_runtime.contract.window_readings import VALUE_STEPS
 from host_tools.data.records import EcgRecord
 from host_tools.measure.score import IntArray, RecordScore, score_record
 from host_tools.measure.study import HostAgainstDevice

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from edge_runtime.contract.report import Latency, min_calls
+from edge_runtime.contract.latency import Latency, min_calls
 from host_tools.measure.cells import (
     NONE,
     duration,

@@ -11,7 +11,7 @@ from edge_runtime.assemble import open_pipeline
 from edge_runtime.bench import scaled
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EdgeError
-from edge_runtime.contract.report import NO_CLASS, class_index
+from edge_runtime.contract.record_result import NO_CLASS, class_index
 from edge_runtime.contract.signal import Block, Ledger, Reading, StreamSpec
 from edge_runtime.engine.engine import Engine
 from host_tools.data.records import EcgRecord

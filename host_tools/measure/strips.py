@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge_runtime.contract.report import pack
+from edge_runtime.contract.packed import pack
 from edge_runtime.contract.signal import AAMI_CLASSES
 from host_tools.data.records import EcgRecord
 from host_tools.measure.runs import score_beats

@@ -9,15 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from edge_runtime.contract.report import (
-    ColdStart,
-    Conditions,
-    Latency,
-    Memory,
-    ReportError,
-    checked_schema,
-    unpack,
-)
+from edge_runtime.contract.errors import ReportError
+from edge_runtime.contract.latency import Latency
+from edge_runtime.contract.packed import unpack
+from edge_runtime.contract.report import ColdStart, Conditions, Memory, checked_schema
 from edge_runtime.contract.signal import Float64Array
 from edge_runtime.contract.strict import build
 from host_tools.measure.intervals import Interval, bootstrap

@@ -11,7 +11,7 @@ import numpy as np
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.manifest import WindowManifest
-from edge_runtime.contract.report import RecordResult
+from edge_runtime.contract.record_result import RecordResult
 from edge_runtime.contract.signal import Float32Array
 from host_tools.measure.intervals import Interval, bootstrap
 from host_tools.measure.score import FloatArray

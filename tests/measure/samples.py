@@ -7,15 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_runtime.contract.report import (
-    BenchReport,
-    ColdStart,
-    Conditions,
-    Memory,
-    Probe,
-    latency,
-    record_result,
-)
+from edge_runtime.contract.latency import latency
+from edge_runtime.contract.record_result import record_result
+from edge_runtime.contract.report import BenchReport, ColdStart, Conditions, Memory, Probe
 from edge_runtime.contract.signal import AAMI_CLASSES, Ledger, Reading
 from host_tools.data.records import EcgRecord
 from host_tools.measure.intervals import Interval

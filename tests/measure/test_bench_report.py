@@ -10,17 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_runtime.contract.report import (
-    BenchReport,
-    ColdStart,
-    Memory,
-    ReportError,
-    from_json,
-    latency,
-    min_calls,
-    record_result,
-    to_json,
-)
+from edge_runtime.contract.errors import ReportError
+from edge_runtime.contract.latency import latency, min_calls
+from edge_runtime.contract.record_result import record_result
+from edge_runtime.contract.report import BenchReport, ColdStart, Memory, from_json, to_json
 from edge_runtime.contract.signal import Ledger, Reading
 
 from .samples import CONDITIONS

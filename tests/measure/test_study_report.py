@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edge_runtime.contract.report import ReportError, latency
+from edge_runtime.contract.errors import ReportError
+from edge_runtime.contract.latency import latency
 from edge_runtime.contract.report import to_json as bench_to_json
 from host_tools.measure.drawings import disagreements, latency_svg
 from host_tools.measure.report import console_table, rewrite_report, write_report
