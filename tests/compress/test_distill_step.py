@@ -1,9 +1,8 @@
-"""Steps `distill` and `mutual` on tasks small enough to train in a moment."""
+"""Step `distill` on a task small enough to train in a moment."""
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,53 +13,20 @@ import pytest
 import torch
 from torch import nn
 from toy_task import Waves
+from wave_lab import FOLD, SHORT, WRONG_CLASSES, assert_same, batch_of, differ, lab, new, trained
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
 from host_tools.compress.distill_step import Distill
 from host_tools.compress.extras import Extra
-from host_tools.compress.mutual import Mutual
 from host_tools.compress.soft_labels import soft_labels_of, write_soft_labels
-from host_tools.compress.step import Candidate, Lab, training_set
+from host_tools.compress.step import Candidate
 from host_tools.compress.train import Train
 from host_tools.export.plain import export_plain
-from host_tools.fit import Fit, Minibatch
-from host_tools.tasks.task import Examples, Fold
 
-SHORT = Fit(epochs=1, batch=32, learning_rate=1e-2, mean_decay=0.5, bf16=False)
-TASK = Waves(width=3)
-FOLD = TASK.folds(None)[0]
 HINT = Extra(kind="hint", student_layers=("first", "second"), teacher_layers=("first", "second"))
 ATTENTION = Extra(kind="attention", weight=5.0, student_layers=("second",), teacher_layers=("second",))
 RELATIONS = Extra(kind="rkd")
-
-
-def new(seed: int, kind: str = "student") -> nn.Module:
-    torch.manual_seed(seed)
-    return getattr(TASK, kind)().eval()
-
-
-def lab(*teachers: nn.Module, task: Waves = TASK, fold: Fold = FOLD) -> Lab:
-    return Lab(task=task, fold=fold, seed=3, how=SHORT, teachers=teachers)
-
-
-def trained(step: Distill | Train | Mutual, where: Lab) -> dict[str, torch.Tensor]:
-    return step.apply(Candidate(network=new(0)), where).network.state_dict()
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], atol=tolerance, rtol=0.0, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def differ(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return any(not torch.allclose(v, other[k], atol=1e-3) for k, v in one.items())
-
-
-def batch_of(n: int, soft: torch.Tensor | None = None) -> Minibatch:
-    examples = training_set(FOLD.train)
-    index = torch.arange(0, 2 * n, 2)
-    return Minibatch(x=examples.inputs[index], labels=examples.labels[index], soft=soft, index=index)
 
 
 @pytest.mark.parametrize("method", ["ce+a*kl", "(1-a)*ce+a*t2*kl", "dkd"])
@@ -235,7 +201,6 @@ def test_a_recipe_combines_logits_and_extras() -> None:
 
 
 TYPO = ("first", "thrid")
-WRONG_CLASSES = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
 
 
 @pytest.mark.parametrize(
@@ -272,136 +237,3 @@ def test_files_that_are_not_there_are_refused_when_the_recipe_is_read(tmp_path: 
 def test_a_student_of_other_classes_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"the student gives \(5,\) outputs per example; the task has 3 classes"):
         Distill().apply(Candidate(network=WRONG_CLASSES), lab(new(1, "teacher")))
-
-
-# Mutual learning
-
-
-@pytest.mark.parametrize("peer", ["student", "teacher"])
-def test_mutual_learning_trains_both_and_the_student_comes_out(peer: str) -> None:
-    step, where = Mutual(peer=peer, fit=replace(SHORT, epochs=8)), lab()
-    student = new(0)
-    objective = step.objective(student, where)
-    assert objective.peer.first.out_channels == (12 if peer == "teacher" else 3)
-    x, labels = torch.from_numpy(FOLD.train.inputs), FOLD.train.labels
-
-    def accuracy(network: nn.Module) -> float:
-        with torch.no_grad():
-            return float(np.mean(network.eval()(x).argmax(1).numpy() == labels))
-
-    before = accuracy(student), accuracy(objective.peer)
-    where.fit(student, objective, step.fit)
-    assert accuracy(student) > before[0] + 0.1
-    assert accuracy(objective.peer) > before[1] + 0.1
-    assert_same(student.state_dict(), trained(step, where))
-
-
-def test_what_networks_tell_each_other_are_constants() -> None:
-    """CE + KL(other || self) for each, by autograd over the two losses apart; T^2 scales as in distillation."""
-    step = Mutual(temperature=2.0, weight=0.5)
-    student, batch = new(0), batch_of(16)
-    objective = step.objective(student, lab())
-    peer = copy.deepcopy(objective.peer.eval())
-    objective.loss(student, batch).backward()
-    for learner, other, found in ((new(0), peer, student), (copy.deepcopy(peer), new(0), objective.peer)):
-        with torch.no_grad():
-            p = (other(batch.x) / 2).softmax(1)
-        z = learner(batch.x)
-        kl = nn.functional.kl_div((z / 2).log_softmax(1), p, reduction="batchmean")
-        (nn.functional.cross_entropy(z, batch.labels) + 0.5 * 4.0 * kl).backward()
-        for mine, wanted in zip(found.parameters(), learner.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, wanted.grad, atol=1e-6, rtol=1e-4)
-
-
-def test_two_students_begin_differently_and_the_same_each_time() -> None:
-    peers = [Mutual().objective(new(0), replace(lab(), seed=0)).peer.state_dict() for _ in range(2)]
-    assert_same(*peers)
-    assert differ(peers[0], new(0).state_dict())
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"temperature": 0.0}, "temperature is 0.0; more than 0 wanted"),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"weight": -1.0}, "weight is -1.0; 0 or more wanted"),
-    ],
-)
-def test_mutual_learning_refuses_what_the_paper_has_not(wrong: dict[str, float], words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
-        Mutual(**wrong)
-
-
-def test_mutual_learning_refuses_a_network_of_other_classes() -> None:
-    with pytest.raises(SettingsError, match=r"the student gives \(5,\) outputs"):
-        Mutual().apply(Candidate(network=WRONG_CLASSES), lab())
-
-
-# From end to end: the best possible teacher, few and noisy labels
-
-
-class Clouds(Waves):
-    """Three Gaussian clouds in eight dimensions; a third of the few training labels is wrong."""
-
-    name = "clouds"
-
-    def __init__(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        self.centres = 1.2 * rng.standard_normal((3, 8))
-        self._fold = Fold(
-            name="0",
-            train=self._clouds(rng, 60, 1 / 3),
-            validation=self._clouds(rng, 30, 0.0),
-            test=self._clouds(rng, 2000, 0.0),
-        )
-
-    def _clouds(self, rng: np.random.Generator, n: int, wrong: float) -> Examples:
-        true = rng.integers(3, size=n)
-        x = self.centres[true] + rng.standard_normal((n, 8))
-        labels = np.where(rng.random(n) < wrong, (true + rng.integers(1, 3, size=n)) % 3, true)
-        return Examples(inputs=x.astype(np.float32), labels=labels, groups=np.arange(n).astype(str))
-
-    def folds(self, root: Path | None) -> Sequence[Fold]:
-        """One."""
-        return [self._fold]
-
-    def teacher(self) -> nn.Module:
-        """Bayes' rule: logits m x - |m|^2 / 2 of each centre m, the true posterior under equal priors."""
-        rule = nn.Linear(8, 3)
-        with torch.no_grad():
-            rule.weight.copy_(torch.from_numpy(self.centres))
-            rule.bias.copy_(torch.from_numpy(-0.5 * (self.centres**2).sum(1)))
-        return rule.eval()
-
-    def student(self) -> nn.Module:
-        """One hidden layer."""
-        return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
-def accuracies(step: Distill | Train) -> np.ndarray:
-    """On test, of five draws of the clouds."""
-    found = []
-    for seed in range(5):
-        task = Clouds(seed)
-        fold, how = task.folds(None)[0], replace(SHORT, epochs=20, batch=20)
-        torch.manual_seed(seed)
-        network = step.apply(
-            Candidate(network=task.student()),
-            Lab(task=task, fold=fold, seed=seed, how=how, teachers=(task.teacher(),)),
-        ).network
-        with torch.no_grad():
-            said = network(torch.from_numpy(fold.test.inputs)).argmax(1).numpy()
-        found.append(np.mean(said == fold.test.labels))
-    return np.array(found)
-
-
-@pytest.fixture(scope="module")
-def alone() -> np.ndarray:
-    return accuracies(Train())
-
-
-@pytest.mark.parametrize("method", ["ce+a*kl", "(1-a)*ce+a*t2*kl", "dkd"])
-def test_with_few_and_wrong_labels_a_distilled_student_beats_one_alone(method: str, alone: np.ndarray) -> None:
-    gains = accuracies(Distill(method=method, weight=0.9)) - alone
-    assert min(gains) > 0.0
-    assert np.mean(gains) > 0.02
