@@ -126,6 +126,7 @@ def info(options: argparse.Namespace) -> int:
             for g in m.graphs
         },
         "forms": [f.name for f in m.all_forms],
+        "budget": None if m.budget is None else m.budget.to_text(),
         "chosen": None if choice is None else choice.why,
         "trained_on": m.training.records,
         "simulated": m.training.simulated,

@@ -15,6 +15,7 @@ from host_tools.export.commands import add_forms
 from host_tools.fleet.commands import add_fleet
 from host_tools.measure.commands import add_bench, add_capacity, add_report, add_stress
 from host_tools.run_commands import add_data, add_demo, add_run
+from host_tools.ship.budget_command import add_budget
 from host_tools.ship.commands import add_deploy, add_rollback, add_status
 from host_tools.ship.doctor_command import add_doctor
 from host_tools.ship.service_commands import add_service
@@ -36,6 +37,7 @@ VERBS = (
     add_run,
     add_data,
     add_deploy,
+    add_budget,
     add_sign,
     add_trust,
     add_service,

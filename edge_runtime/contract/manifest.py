@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from edge_runtime.contract.beats import BeatTiming
+from edge_runtime.contract.budget import Budget
 from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import BundleError
 from edge_runtime.contract.preprocess import Conditioning
@@ -134,6 +135,7 @@ class Manifest:
     classes                     in the order of the logits or probabilities; empty if a number is estimated
     forms                       further ones of the same model; golden vectors have answers for each
     fill_gap_s                  gaps of at most so long are interpolated; 0: none, the usual
+    budget                      what deployments hold it to; None, the usual: only to what they are asked for
     created, training, metrics  told, not enforced
     """
 
@@ -151,6 +153,7 @@ class Manifest:
     metrics: dict[str, float]
     forms: tuple[Form, ...] = ()
     fill_gap_s: float = 0.0
+    budget: Budget | None = None
 
     @property
     def all_forms(self) -> tuple[Form, ...]:
@@ -242,12 +245,14 @@ def beats_of(manifest: Manifest) -> BeatManifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as the text of `manifest.json`; without further forms and filling as older runtimes know it."""
+    """The manifest as the text of `manifest.json`; without what is optional as older runtimes know it."""
     value = asdict(manifest)
     if not manifest.forms:
         del value["forms"]
     if not manifest.fill_gap_s:
         del value["fill_gap_s"]
+    if manifest.budget is None:
+        del value["budget"]
     return json.dumps(value, indent=1) + "\n"
 
 

@@ -10,7 +10,7 @@ from host_tools.ship.device import Device
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.health import Proof, check, switch
-from host_tools.ship.options import Limits, Progress
+from host_tools.ship.options import Progress
 from host_tools.ship.parcels import Base, Parcel, pack
 from host_tools.ship.plan import (
     Authenticate,
@@ -52,7 +52,6 @@ class Apply:
     shipped: Shipped
     progress: Progress
     authenticate: Callable[[], None]
-    limits: Limits
     bytes_sent: int = 0
     check_output: str = ""
     proof: Proof | None = None
@@ -99,12 +98,12 @@ class Apply:
             case Verify(release=release, files=files):
                 hashes = {file.name: file.sha256 for file in files}
                 verb("verify", root=root, release=release, files=hashes)
-            case Check(release=release):
-                self.check_output = check(self.device, release, self.limits)
+            case Check(release=release, limits=limits):
+                self.check_output = check(self.device, release, limits)
             case Launch(text=text):
                 verb("launch", root=root, text=text)
-            case Switch(release=release, previous=previous):
-                self.proof = switch(self.device, release, previous, self.limits)
+            case Switch(release=release, previous=previous, limits=limits):
+                self.proof = switch(self.device, release, previous, limits)
                 self.check_output, self.active = self.proof.check, release
             case Remember(releases=releases):
                 verb("remember", root=root, releases=list(releases))

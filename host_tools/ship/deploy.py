@@ -77,7 +77,7 @@ def deploy_on(device: Device, bundle: Bundle, options: ShipOptions, progress: Pr
         progress("choosing wheels", 0, 1)
         archives = _archives(facts, device.name, options)
         shipped = _shipped()
-        wish, contents = _wish(bundle, archives, facts, options.keep, shipped)
+        wish, contents = _wish(bundle, archives, facts, options, shipped)
         steps = plan(facts, wish)
         require_space(facts, steps, device.name)
         # Before anything else: a key that cannot sign is told even where there is nothing to do.
@@ -87,7 +87,7 @@ def deploy_on(device: Device, bundle: Bundle, options: ShipOptions, progress: Pr
             manifest = bundle.file(MANIFEST).read_bytes()
             authenticate(device, wish.release, manifest, signed, options.allow_downgrade)
 
-        work = Apply(device, contents, facts, shipped, progress, ask_trust, options.limits)
+        work = Apply(device, contents, facts, shipped, progress, ask_trust)
         work.run(steps)
     _keep(bundle, shipped)
     return DeployResult(
@@ -109,7 +109,7 @@ def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = No
     bundle = open_bundle(bundle_dir)
     with connect(target, options) as device:
         facts = device.facts()
-        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options.keep, _shipped())
+        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options, _shipped())
         return plan(facts, wish)
 
 
@@ -165,7 +165,7 @@ def _keep(bundle: Bundle, shipped: Shipped) -> None:
 
 
 def _wish(
-    bundle: Bundle, archives: list[Archive], facts: Facts, keep: int, shipped: Shipped
+    bundle: Bundle, archives: list[Archive], facts: Facts, options: ShipOptions, shipped: Shipped
 ) -> tuple[Wish, dict[str, Path | bytes]]:
     """The wish, and the contents of every file it names."""
     runtime = runtime_id(archives)
@@ -181,7 +181,8 @@ def _wish(
             File(name=a.name, sha256=a.sha256, n_bytes=a.n_bytes, unpacked_bytes=a.unpacked_bytes) for a in archives
         ),
         launcher=launcher_text(facts.executable),
-        keep=keep,
+        keep=options.keep,
+        limits=options.limits.with_budget(bundle.manifest.budget),
         known=shipped.known(sha256 for release in facts.releases.values() for sha256 in release.files.values()),
     )
     return wish, contents

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from edge_runtime.contract.budget import Budget, budget_text
 from edge_runtime.contract.errors import SettingsError
 
 # progress(what is being done, done so far, all of it); bytes in uploads, steps otherwise
@@ -41,10 +42,28 @@ class Limits:
             if value is not None and (value < 0 or (value == 0 and name not in ("reading_s", "exact"))):
                 raise SettingsError(f"{name} is {value:g}; a positive number wanted")
 
+    def with_budget(self, budget: Budget | None) -> Limits:
+        """These limits, and a bundle's own where nothing else was asked for."""
+        if budget is None:
+            return self
+        return replace(
+            self,
+            max_block_ms=budget.max_hop_ms if self.max_block_ms is None else self.max_block_ms,
+            max_memory_mib=budget.max_memory_mib if self.max_memory_mib is None else self.max_memory_mib,
+        )
+
+    @property
+    def budget_text(self) -> str:
+        """The budgets, for people; empty if there are none."""
+        return budget_text(self.max_block_ms, self.max_memory_mib)
+
     @property
     def options(self) -> list[str]:
         """What `edge-runtime check` is asked; releases of before it could time know no such option."""
         return ["--timing"] if self.max_block_ms is not None or self.max_memory_mib is not None else []
+
+
+USUAL_LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +95,7 @@ class ShipOptions:
     accept_new: bool = False
     sign_key: Path | None = None
     allow_downgrade: bool = False
-    limits: Limits = Limits()
+    limits: Limits = USUAL_LIMITS
 
     def __post_init__(self) -> None:
         """Refuse what is not there now, and not after hours of training or only for some targets."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
+from host_tools.ship.options import USUAL_LIMITS, Limits
 
 MIB = 1 << 20
 # Where the device keeps what has arrived in part, below `incoming`.
@@ -35,6 +36,7 @@ class Wish:
     runtime, archives   name of the runtime folder and what is unpacked in it
     launcher            the text of bin/edge-runtime
     keep                how many releases that were active before stay
+    limits              what the release must hold there
     known               sha256 of contents that the host holds: it can send differences to them
     """
 
@@ -44,6 +46,7 @@ class Wish:
     archives: tuple[File, ...]
     launcher: str
     keep: int = 3
+    limits: Limits = USUAL_LIMITS
     known: frozenset[str] = frozenset()
 
 
@@ -142,12 +145,14 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Run the device's own check: the golden vectors must be answered."""
+    """Run the device's own check: the golden vectors must be answered, within the budgets."""
 
     release: str
+    limits: Limits = USUAL_LIMITS
 
     def __str__(self) -> str:
-        return f"check {self.release} on the device"
+        budget = self.limits.budget_text
+        return f"check {self.release} on the device" + (f"; its budget: {budget}" if budget else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +171,7 @@ class Switch:
 
     release: str
     previous: str | None
+    limits: Limits = USUAL_LIMITS
 
     def __str__(self) -> str:
         return f"switch from {self.previous or 'nothing'} to {self.release}"
@@ -226,14 +232,14 @@ def plan(facts: Facts, wish: Wish) -> list[Step]:
         steps.append(Tidy(names=leftovers))
     steps += runtime + release
     if runtime or release or not is_switched:
-        steps.append(Check(release=wish.release))
+        steps.append(Check(release=wish.release, limits=wish.limits))
     # Before the switch: where a release is active, there is a command that runs it.
     if facts.launcher != hashlib.sha256(wish.launcher.encode()).hexdigest():
         steps.append(Launch(text=wish.launcher))
     if not is_switched:
         before = [name for name in facts.activations if name != wish.release]
         previous = facts.current if facts.current != wish.release else (before[-1] if before else None)
-        steps.append(Switch(release=wish.release, previous=previous))
+        steps.append(Switch(release=wish.release, previous=previous, limits=wish.limits))
     history = tuple(name for name in facts.activations if name != wish.release)
     history = (*history[max(0, len(history) - wish.keep) :], wish.release)
     if history != facts.history:

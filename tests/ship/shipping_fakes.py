@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.contract.beats import BeatTiming
+from edge_runtime.contract.budget import Budget
 from edge_runtime.contract.manifest import BEATS_SCHEMA, BeatManifest, Golden, Graph, Training, to_json
 from edge_runtime.contract.preprocess import Conditioning
 from host_tools.ship.options import ShipOptions
@@ -33,7 +34,13 @@ STEP = Graph(
 )
 
 
-def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golden", **metrics: float) -> Path:
+def make_bundle(
+    folder: Path,
+    model: bytes = b"a model",
+    golden: bytes = b"golden",
+    budget: Budget | None = None,
+    **metrics: float,
+) -> Path:
     """A bundle that `open_bundle` accepts; `metrics` tell the fake runtime what to do."""
     folder.mkdir(parents=True)
     contents = {"model.onnx": model, "golden/vectors.npz": golden}
@@ -61,6 +68,7 @@ def make_bundle(folder: Path, model: bytes = b"a model", golden: bytes = b"golde
         files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         training=Training(commit="0" * 40, recipe="r", recipe_sha256="0" * 64, seed=0, records="none", simulated=True),
         metrics=metrics,
+        budget=budget,
     )
     (folder / "manifest.json").write_text(to_json(manifest))
     return folder
