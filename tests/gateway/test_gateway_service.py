@@ -30,7 +30,7 @@ from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.sinks.named import NamedJsonLines, NamedTextLines
 from edge_runtime.slots import Model, open_model
 
-BUNDLE = Path(__file__).parents[1] / "deploy" / "bundles" / "ecg-beats"
+BUNDLE = Path(__file__).parents[2] / "deploy" / "bundles" / "ecg-beats"
 SPEC = StreamSpec(rate_hz=125.0)
 
 
