@@ -16,7 +16,8 @@ from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EngineError
 from edge_runtime.contract.manifest import Graph
 from edge_runtime.engine.onnx import OnnxEngine
-from edge_runtime.engine.tflite import LiteRtEngine, LiteRtStepper
+from edge_runtime.engine.tflite import LiteRtEngine
+from tests.engine.stepper_runs import check_state, tail
 
 litert_runs.needs_litert()
 
@@ -46,26 +47,8 @@ class Naive:
             self.interpreter.set_tensor(self.index[name], value)
         self.interpreter.invoke()
         for s in self.graph.states:
-            value = self.interpreter.get_tensor(self.index[s.output])
-            for axis, (total, kept) in enumerate(zip(s.output_shape, s.shape, strict=True)):
-                value = np.take(value, range(total - kept, total), axis=axis)
-            self.state[s.input] = value
+            self.state[s.input] = tail(s, self.interpreter.get_tensor(self.index[s.output]))
         return {t.name: self.interpreter.get_tensor(self.index[t.name]) for t in self.graph.outputs}
-
-
-def rows_of(stepper: LiteRtStepper, steps: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    rows = []
-    for inputs in steps:
-        for name, value in inputs.items():
-            stepper.inputs[name][...] = value
-        stepper.step()
-        rows.append({k: v.copy() for k, v in stepper.outputs.items()})
-    return rows
-
-
-def noise(graph: Graph, n: int = 9) -> list[dict[str, np.ndarray]]:
-    rng = np.random.default_rng(0)
-    return [{t.name: rng.standard_normal(t.shape).astype(t.dtype) for t in graph.inputs} for _ in range(n)]
 
 
 @pytest.mark.parametrize("graph_name", ["trunk", "head"])
@@ -75,18 +58,7 @@ def test_state_in_the_librarys_memory_is_state_by_copying(
 ) -> None:
     bundle = litert_form(all_forms_bundle, precision)
     graph = bundle.manifest.graph(graph_name)
-    stepper, naive, steps = LiteRtEngine().load(bundle, graph), Naive(bundle, graph), noise(graph)
-    first = rows_of(stepper, steps)
-    for given, inputs in zip(first, steps, strict=True):
-        for name, wanted in naive.step(inputs).items():
-            np.testing.assert_array_equal(given[name], wanted)
-    carried = rows_of(stepper, steps)
-    stepper.reset()
-    again = rows_of(stepper, steps)
-    name = graph.outputs[0].name
-    assert not np.array_equal(carried[0][name], first[0][name])
-    for a, b in zip(first, again, strict=True):
-        np.testing.assert_array_equal(a[name], b[name])
+    check_state(LiteRtEngine().load(bundle, graph), Naive(bundle, graph).step, graph)
 
 
 def test_an_empty_past_is_the_zero_point_of_signed_integers(all_forms_bundle: Bundle) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -122,13 +121,14 @@ def test_as_many_may_fail_as_were_allowed(tmp_path, options):
 
 def test_connections_are_bounded_and_side_by_side(tmp_path, options):
     lock, now, most = threading.Lock(), 0, 0
+    side_by_side = threading.Barrier(3)
 
     def work(host, device, say):
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.1)
+        side_by_side.wait(60)
         with lock:
             now -= 1
         return {}
@@ -149,9 +149,10 @@ def test_the_other_verbs_answer_for_each_host(tmp_path, options):
     wanted = ["run", f"{tmp_path}/b/current", "synthetic:?name=b"]
     assert json.loads(str(ran[1].answer["output"])) == wanted
     assert states(run_on(there, verbs.execute(["fail"], 30.0), options)) == {"a": "failed", "b": "failed"}
-    (tmp_path / "a/work").mkdir()
-    (tmp_path / "a/work/report-1.json").write_text("{}")
-    (tmp_path / "a/work/report-2.json").symlink_to("/etc/passwd")
+    work = tmp_path / "a" / "work"
+    work.mkdir()
+    (work / "report-1.json").write_text("{}")
+    (work / "report-2.json").symlink_to("/etc/passwd")
     patterns = ["work/report-*.json", "../b/history.json", "/etc/passwd"]
     got = run_on(there, verbs.collect(tmp_path / "out", patterns, 30.0), options)
     assert got[0].answer["files"] == ["status.json", "check.json", "work/report-1.json"]

@@ -291,4 +291,8 @@ def test_only_the_records_and_report_of_the_newest_bench_stay(tmp_path):
             device.put(b"x", f"work/report-{key}.json")
         device.put(b"x", "work/mine")
         device.verb("forget", root=device.root, key="bbb")
-    assert sorted(p.name for p in (tmp_path / "device/work").iterdir()) == ["mine", "records-bbb", "report-bbb.json"]
+    assert sorted(p.name for p in (tmp_path / "device" / "work").iterdir()) == [
+        "mine",
+        "records-bbb",
+        "report-bbb.json",
+    ]

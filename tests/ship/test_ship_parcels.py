@@ -151,7 +151,7 @@ def test_what_does_not_add_up_on_the_device_is_refused_there(tmp_path, change):
             parcel = parcels.Parcel(**{**vars(parcel), "payload": parcel.payload[:-1] + b"x"})  # type: ignore[index]
         with pytest.raises(ShipError, match="on arrival"):
             device.send([("work/new", parcel)], {})
-        assert not (tmp_path / "device/work/new").exists()
+        assert not (tmp_path / "device" / "work" / "new").exists()
         # The conversation goes on: what was refused has been read to its end.
         assert device.get("work/old")
 
