@@ -7,6 +7,7 @@ import math
 import os
 import pty
 import socket
+import threading
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,7 +129,8 @@ class UnixOutlet:
     """A socket at a path of this machine, for one client at a time: the USB plug of an emulated gateway.
 
     Gone while unplugged, so that nobody can connect. Little lies on the way to a client that does not read, as in a
-    serial adapter; the rest is lost.
+    serial adapter; the rest is lost. What the client says is read and forgotten: a terminal that is just being opened
+    echoes what it hears, and an emulator whose words nobody takes stands still, its processors too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,26 +145,34 @@ class UnixOutlet:
         with contextlib.suppress(BlockingIOError):
             if self._client is None:
                 self._client, _ = self._listen().accept()
+                self._client.setblocking(True)
                 self._client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
-                self._client.setblocking(False)
+                self._ear = threading.Thread(target=_hear, args=(self._client,), daemon=True)
+                self._ear.start()
             try:
-                self._client.sendall(chunk)
+                self._client.sendall(chunk, socket.MSG_DONTWAIT)
             except ConnectionError:
-                self._client.close()
-                self._client = None
+                self._hang_up()
 
     def unplug(self) -> None:
         """Close the connection, and the place to connect to."""
-        for end in (self._client, self._listener):
-            if end is not None:
-                end.close()
+        self._hang_up()
         if self._listener is not None:
+            self._listener.close()
             self._path.unlink(missing_ok=True)
-        self._client = self._listener = None
+        self._listener = None
 
     def close(self) -> None:
         """End."""
         self.unplug()
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(OSError):  # the client may have
+                self._client.shutdown(socket.SHUT_RDWR)
+            self._ear.join()
+            self._client.close()
+            self._client = None
 
     def _listen(self) -> socket.socket:
         if self._listener is None:
@@ -187,6 +197,13 @@ class UnixOutlet:
             if self._path.is_socket():
                 self._path.unlink()
         except FileNotFoundError:
+            pass
+
+
+def _hear(client: socket.socket) -> None:
+    """Read until the connection ends."""
+    with contextlib.suppress(ConnectionError):
+        while client.recv(65536):
             pass
 
 

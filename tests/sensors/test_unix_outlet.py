@@ -59,6 +59,16 @@ def test_little_waits_for_a_reader_that_does_not_read_and_nobody_waits_for_it(pl
         assert 0 < kept <= 9000
 
 
+def test_what_a_reader_says_is_taken_so_that_an_emulator_never_stands_still(plug, tmp_path):
+    with reader(tmp_path / "w") as end:
+        plug.send(b"hello")
+        # QEMU sends a terminal's echo byte by byte; some 300 of them fill a socket whose other end never reads.
+        for _ in range(5000):
+            assert end.send(b"x") == 1
+        plug.send(b"again")
+        assert end.recv(10, socket.MSG_WAITALL) == b"helloagain"
+
+
 def test_unplugged_there_is_nothing_to_connect_to_until_it_sends_again(plug, tmp_path):
     with reader(tmp_path / "w") as end:
         plug.send(b"on")
