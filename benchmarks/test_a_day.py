@@ -136,7 +136,13 @@ class Witness(Pipeline):
 
     def __init__(self, device: Device) -> None:
         super().__init__(
-            AsTheyAre(), Hops(), Silent(), rate_hz=RATE_HZ, channels=("EXG1",), row_samples=HOP, delay_s=0.0
+            AsTheyAre(takes_missing=False),
+            Hops(),
+            Silent(),
+            rate_hz=RATE_HZ,
+            channels=("EXG1",),
+            row_samples=HOP,
+            delay_s=0.0,
         )
         self._device, self._last, self._of = device, (0, 0), 0
         self.n_samples = self.n_misplaced = 0

@@ -124,7 +124,7 @@ def _windows(
     if m.conditioning is not None:
         condition = EachConditioned(m.conditioning, spec.rate_hz, m.n_channels)
     elif spec.rate_hz == w.rate_hz:
-        condition = AsTheyAre()
+        condition = AsTheyAre(takes_missing=w.missing == "in graph")
     else:
         raise SettingsError(f"stream rate is {spec.rate_hz:g} Hz; the bundle {m.name} wants {w.rate_hz:g} Hz")
     make = _pipeline(m, spec, w.window_samples / w.rate_hz, 0.0)

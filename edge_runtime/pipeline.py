@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract.errors import SourceError
+from edge_runtime.contract.errors import NotNumbers, SourceError
 from edge_runtime.contract.signal import Block, Frames, Ledger, Reading
 
 MAX_MISSING_SHARE = 0.5
@@ -21,7 +20,7 @@ class Condition(Protocol):
     """Source's samples -> the model's samples."""
 
     def feed(self, block: Block) -> list[Block]:
-        """Condition one block, of finite samples unless the model takes missing ones."""
+        """Condition one block; raises NotNumbers, and takes nothing, if it holds samples that cannot be taken."""
 
     def finish(self, seconds: float) -> list[Block]:
         """Go on with the last value."""
@@ -119,7 +118,8 @@ class Pipeline:
         self._next: int | None = None
         self._missing = 0
         self._segment_start: int | None = None
-        self._segment_stop = self._scored_to = 0
+        self._segment_stop = 0
+        self._scored_rows_stop: int | None = None  # in the model's samples
 
     def feed(self, block: Block) -> list[Reading]:
         """Readings that this block makes possible.
@@ -127,12 +127,11 @@ class Pipeline:
         Raises SourceError for a block that goes back in time or has other channels than the stream, and for a stream
         that is mostly not numbers.
         """
-        if len(block.samples) == 0:
+        n, width = block.samples.shape
+        if n == 0:
             return []
-        if block.samples.shape[1] != self._n_channels:
-            raise SourceError(
-                f"{self._stream}: a block has {block.samples.shape[1]} columns; {self._n_channels} wanted"
-            )
+        if width != self._n_channels:
+            raise SourceError(f"{self._stream}: a block has {width} columns; {self._n_channels} wanted")
         readings: list[Reading] = []
         if self._next is not None and block.start != self._next:
             if block.start < self._next:
@@ -140,45 +139,47 @@ class Pipeline:
             readings += self._end_segment()
             self.ledger.gap += block.start - self._next
             self.ledger.received += block.start - self._next
-        self._next = block.stop
-        self.ledger.received += len(block.samples)
+        self._next = block.start + n
+        self.ledger.received += n
         if self._word is not None:
             self._word.watch(block)
-        if _is_finite(block.samples):
-            return readings + self._feed_usable(block)
+        try:
+            self._feed_usable(block, readings)
+        except NotNumbers:
+            self._feed_usable_parts(block, readings)
+        return readings
+
+    def _feed_usable_parts(self, block: Block, readings: list[Reading]) -> None:
         is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
         is_usable: NDArray[np.bool_] = np.all(is_number, axis=1)
         for part in _usable_runs(block, is_usable):
             if part is None:
                 readings += self._end_segment()
             else:
-                readings += self._feed_usable(part)
+                self._feed_usable(part, readings)
         missing = int(np.count_nonzero(~is_usable))
         self.ledger.dropped += missing
         self._missing += missing
         self._refuse_missing()
-        return readings
 
     def so_far(self) -> Ledger:
         """The ledger as if the stream ended now; it balances."""
         now = replace(self.ledger)
-        if self._segment_start is not None:
-            now.scored += self._scored_to - self._segment_start
-            now.dropped += self._segment_stop - self._scored_to
+        self._count_segment(now)
         return now
 
     def finish(self) -> list[Reading]:
         """The stream ends here: decide what still waits for look-ahead."""
         return self._end_segment()
 
-    def _feed_usable(self, block: Block) -> list[Reading]:
+    def _feed_usable(self, block: Block, readings: list[Reading]) -> None:
+        conditioned = self._condition.feed(block)
         if self._segment_start is None:
-            self._segment_start = self._scored_to = block.start
-        self._segment_stop = block.stop
-        return self._run(self._condition.feed(block))
+            self._segment_start = block.start
+        self._segment_stop = block.start + len(block.samples)
+        self._run(conditioned, readings)
 
-    def _run(self, blocks: list[Block]) -> list[Reading]:
-        readings: list[Reading] = []
+    def _run(self, blocks: list[Block], readings: list[Reading]) -> None:
         for conditioned in blocks:
             self._read.watch(conditioned)
             for frames in self._score.feed(conditioned):
@@ -190,22 +191,30 @@ class Pipeline:
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
                 readings += new
-                scored = self._condition.source_samples_before(frames.start + len(frames.scores) * self._row)
-                self._scored_to = max(self._scored_to, min(scored, self._segment_stop))
-        return readings
+                self._scored_rows_stop = frames.start + len(frames.scores) * self._row
 
     def _end_segment(self) -> list[Reading]:
         if self._segment_start is None:
             return []
+        readings: list[Reading] = []
         # The last value held for the chain's look-ahead.
-        readings = self._run(self._condition.finish(self._delay_s))
-        self.ledger.scored += self._scored_to - self._segment_start
-        self.ledger.dropped += self._segment_stop - self._scored_to
+        self._run(self._condition.finish(self._delay_s), readings)
+        self._count_segment(self.ledger)
         self._condition.reset()
         self._score.reset()
         self._read.interrupt()
-        self._segment_start = None
+        self._segment_start = self._scored_rows_stop = None
         return readings
+
+    def _count_segment(self, ledger: Ledger) -> None:
+        """Add the present segment's positions."""
+        if self._segment_start is None:
+            return
+        begin, stop, scored_to = self._segment_start, self._segment_stop, self._segment_start
+        if self._scored_rows_stop is not None:
+            scored_to = max(begin, min(self._condition.source_samples_before(self._scored_rows_stop), stop))
+        ledger.scored += scored_to - begin
+        ledger.dropped += stop - scored_to
 
     def _refuse_missing(self) -> None:
         n, bad = self.ledger.received - self.ledger.gap, self._missing
@@ -214,12 +223,6 @@ class Pipeline:
                 f"{self._stream}: {bad} of {n} samples are not numbers; at most "
                 f"{MAX_MISSING_SHARE:.0%} may be; check the sensor's contact and the channel's name"
             )
-
-
-def _is_finite(samples: NDArray[np.float32]) -> bool:
-    """Whether all samples are sure to be finite; a look at their sum of squares, which is one call."""
-    flat = samples.reshape(-1)
-    return math.isfinite(flat.dot(flat))
 
 
 def _usable_runs(block: Block, is_usable: NDArray[np.bool_]) -> list[Block | None]:

@@ -71,7 +71,7 @@ def window_case(name: str, bundles: dict[str, Bundle], engine: OnnxEngine) -> Ca
     if name.startswith("windower"):
         return blocks_case(lambda: windower(bundle, engine), given.samples, first=3)
     if name.startswith("as they are"):
-        return blocks_case(AsTheyAre, given.samples, first=3)
+        return blocks_case(lambda: AsTheyAre(takes_missing=True), given.samples, first=3)
     return blocks_case(
         lambda: open_pipeline(bundle, golden.stream_spec(bundle, given.rate_hz), engine),
         given.samples,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_runtime.contract.preprocess import Conditioner, Conditioning
+from edge_runtime.contract.errors import NotNumbers
+from edge_runtime.contract.preprocess import Conditioner, Conditioning, check_finite
 from edge_runtime.contract.signal import Block
 
 
@@ -23,7 +24,8 @@ class EachConditioned:
             stage.reset()
 
     def feed(self, block: Block) -> list[Block]:
-        """Condition one block of finite samples."""
+        """Condition one block; raises NotNumbers, and takes nothing, if a sample is not finite."""
+        check_finite(block.samples)
         parts = [
             stage.feed(Block(start=block.start, samples=block.samples[:, i : i + 1], t_ns=block.t_ns))
             for i, stage in enumerate(self._stages)
@@ -36,13 +38,23 @@ class EachConditioned:
 
 
 class AsTheyAre:
-    """Stage: the source's samples, NaN and all, are the model's."""
+    """Stage: the source's samples are the model's.
+
+    takes_missing  NaN and all
+    """
+
+    def __init__(self, takes_missing: bool) -> None:
+        self._takes_missing = takes_missing
 
     def reset(self) -> None:
         """Nothing is remembered."""
 
     def feed(self, block: Block) -> list[Block]:
-        """The block, in memory of its own."""
+        """The block, in memory of its own; raises NotNumbers if it holds what the model does not take."""
+        if not self._takes_missing:
+            check_finite(block.samples)
+        elif np.isinf(block.samples).any():
+            raise NotNumbers
         return [Block(start=block.start, samples=block.samples.copy(), t_ns=block.t_ns)] if len(block.samples) else []
 
     def finish(self, seconds: float) -> list[Block]:

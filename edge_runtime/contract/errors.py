@@ -65,3 +65,7 @@ def one_line(error: OSError) -> str:
     where = "" if file is None else f"{file}: "
     advice = ADVICE.get(error.errno or 0)
     return f"{where}{text} ({advice})" if advice else where + text
+
+
+class NotNumbers(Exception):
+    """Samples that a stage cannot take; it took none of them. Whoever feeds it cuts them out."""

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from edge_runtime.contract.dataclass import dataclass
-from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.errors import NotNumbers, SettingsError
 from edge_runtime.contract.sha256 import sha256_hex
 from edge_runtime.contract.signal import Block, Float32Array, Float64Array
 
@@ -101,15 +101,20 @@ class Conditioner:
         return -(-out_sample * self._down // self._up)
 
     def feed(self, block: Block) -> list[Block]:
-        """Condition one block; samples must be finite, shape (n, 1)."""
-        if len(block.samples) == 0:
+        """Condition one block, shape (n, 1); raises NotNumbers, and takes nothing, if a sample is not finite."""
+        n, start = len(block.samples), block.start
+        if n == 0:
             return []
-        if self._half == 0:
-            return [self._same_rate(block)]
+        if self._half == 0:  # nothing waits for look-ahead, every sample comes out at once
+            values = block.samples.ravel().tolist()
+            passed = self._highpass(values, self._baseline if start == self._next_source else math.nan)
+            self._next_source, self._last = start + n, values[-1]
+            return [Block(start=start, samples=passed, t_ns=block.t_ns)]
         x = block.samples[:, 0].astype(np.float64)
-        if block.start != self._next_source:
-            self._start_segment(block.start, float(x[0]))
-        self._next_source, self._last = block.stop, float(x[-1])
+        check_finite(x)
+        if start != self._next_source:
+            self._start_segment(start, float(x[0]))
+        self._next_source, self._last = start + n, float(x[-1])
         self._tail = np.concatenate((self._tail, x))
         return list(self._emit(block.t_ns))
 
@@ -120,14 +125,6 @@ class Conditioner:
         n = self._half + math.ceil(seconds * self._rate_hz * self._down / self._up)
         last = np.full((n, 1), self._last, np.float32)
         return self.feed(Block(start=self._next_source, samples=last))
-
-    def _same_rate(self, block: Block) -> Block:
-        """A block that needs no resampling: nothing waits for look-ahead, every sample comes out at once."""
-        if block.start != self._next_source:
-            self._baseline = math.nan
-        x = block.samples[:, 0].tolist()
-        self._next_source, self._last = block.stop, x[-1]
-        return Block(start=block.start, samples=self._highpass(x), t_ns=block.t_ns)
 
     def _start_segment(self, start: int, first: float) -> None:
         self._tail = np.full(self._half, first)
@@ -149,18 +146,27 @@ class Conditioner:
         keep_from = stop * self._down // self._up - self._half + 1
         self._tail = self._tail[max(0, keep_from - self._tail_start) :].copy()
         self._tail_start = max(self._tail_start, keep_from)
-        yield Block(start=start, samples=self._highpass(y.tolist()), t_ns=t_ns)
+        yield Block(start=start, samples=self._highpass(y.tolist(), self._baseline), t_ns=t_ns)
 
-    def _highpass(self, y: list[float]) -> Float32Array:
+    def _highpass(self, y: list[float], baseline: float) -> Float32Array:
         # A loop, for each value rests on the one before it, and a result must not depend on how the input was cut.
-        alpha, baseline, out = self._alpha, self._baseline, []
-        if math.isnan(baseline):
+        alpha, out = self._alpha, []
+        if baseline != baseline:  # none yet
             baseline = y[0]
         for value in y:
             baseline += alpha * (value - baseline)
             out.append(value - baseline)
+        if not math.isfinite(baseline):  # which any value before would have made so
+            raise NotNumbers
         self._baseline = baseline
         return np.array(out, np.float32).reshape(-1, 1)
+
+
+def check_finite(samples: Float32Array | Float64Array) -> None:
+    """Raise NotNumbers unless all are finite; a look at their sum of squares, which is one call, and then at each."""
+    flat = samples.ravel()
+    if not math.isfinite(flat.dot(flat)) and not np.isfinite(flat).all():
+        raise NotNumbers
 
 
 def _ratio(rate_hz: float, source_rate_hz: float) -> tuple[int, int]:

@@ -131,15 +131,16 @@ class StreamingTrunk:
 
     def feed(self, block: Block) -> list[Frames]:
         """Score as many whole hops as there are; a jump of the counter starts afresh behind it."""
-        if block.start != self._next:
+        x, start = block.samples[:, 0], block.start
+        n = len(x)
+        if start != self._next:
             self.reset()
-        self._next = block.stop
-        out: list[Frames] = []
-        x = block.samples[:, 0]
-        if len(x) == self._hop and self._filled == 0:  # one hop at a time is how a wearable's samples come
+        self._next = start + n
+        if n == self._hop and self._filled == 0:  # one hop at a time is how a wearable's samples come
             self._input[:] = x
             self._stepper.step()
-            return [Frames(start=block.start, scores=self._scores.copy(), t_ns=block.t_ns)]
+            return [Frames(start=start, scores=self._scores.copy(), t_ns=block.t_ns)]
+        out: list[Frames] = []
         position = 0
         while position < len(x):
             if self._filled == 0 and len(x) - position >= WIDE_HOPS * self._hop and self._can_widen:

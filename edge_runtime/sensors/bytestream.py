@@ -18,8 +18,8 @@ from edge_runtime.sensors.wired import Wired
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 1.0
-MEASURED_S = 10.0
+SILENCE_NS = 10**9
+MEASURED_NS = 10 * 10**9
 RATE_TOLERANCE = 0.1
 
 
@@ -49,9 +49,10 @@ class Recorder(Protocol):
 class Connection:
     """Chunks of one connection -> blocks; the same chunks at the same times give the same blocks.
 
-    A block's time is that of its newest sample by the device's fitted clock, not that of its chunk's arrival.
+    A block's time is that of its newest sample by the device's fitted clock, not that of its chunk's arrival; only
+    rows that come when they like keep their arrival.
     A decoder without a counter cannot know how long a silence was: from a second on it is measured by arrival.
-    The declared rate is the sensor's promise: what arrives is measured over MEASURED_S, and a stream at another
+    The declared rate is the sensor's promise: what arrives is measured over MEASURED_NS, and a stream at another
     rate is refused, for every time and heart rate would be wrong. `measured_rate_hz` is NaN until then.
     """
 
@@ -66,20 +67,33 @@ class Connection:
 
     def feed(self, chunk: bytes, t_ns: int) -> list[Block]:
         """Blocks that `chunk` makes certain."""
-        blocks = self._shifted(self.decoder.feed(chunk, t_ns), t_ns)
-        self._last_ns, self._n_bytes = t_ns, self._n_bytes + len(chunk)
-        if blocks:
-            self.next = blocks[-1].stop
-        return self._timed(blocks)
+        blocks = self.decoder.feed(chunk, t_ns)
+        if self._skipped or (self._last_ns is not None and t_ns - self._last_ns >= SILENCE_NS):
+            blocks = self._shifted(blocks, t_ns)
+        self._last_ns = t_ns
+        self._n_bytes += len(chunk)
+        if not blocks:
+            return []
+        newest = blocks[-1]
+        self.next = newest.start + len(newest.samples)
+        if self._is_irregular:
+            return list(blocks)
+        before_ns = self._newest_ns
+        self._newest_ns = newest_ns = self.clock.observe(self.next - 1, newest.t_ns)
+        # Written into blocks that are just made and nobody else's yet: a copy of each takes longer than its time.
+        newest.__dict__["t_ns"] = newest_ns
+        for block in blocks[:-1]:
+            block.__dict__["t_ns"] = min(max(self.clock.time_ns(block.stop - 1), before_ns), newest_ns)
+        return list(blocks)
 
     def check_rate(self, t_ns: int) -> None:
         """Call behind each chunk; raises SourceError for a stream that is not what was declared."""
         if self._measured_from is None:
             self._measured_from = (t_ns, self.next)
             return
-        seconds = (t_ns - self._measured_from[0]) * 1e-9
-        if seconds < MEASURED_S:
+        if t_ns - self._measured_from[0] < MEASURED_NS:
             return
+        seconds = (t_ns - self._measured_from[0]) * 1e-9
         if self.decoder.counts.good == 0:
             raise SourceError(
                 f"{self._where}: {self._n_bytes} bytes in {seconds:.0f} s hold {self.decoder.found()} that can be "
@@ -94,32 +108,16 @@ class Connection:
                 "correct rate_hz, or the sensor's settings"
             )
 
-    def _timed(self, blocks: list[Block]) -> list[Block]:
-        """Blocks at the times that the fitted clock gives them; rows that come when they like keep their arrival."""
-        if not blocks or self._is_irregular:
-            return blocks
-        before_ns, newest_ns = self._newest_ns, self.clock.observe(blocks[-1].stop - 1, blocks[-1].t_ns)
-        times = [min(max(self.clock.time_ns(b.stop - 1), before_ns), newest_ns) for b in blocks[:-1]]
-        self._newest_ns = newest_ns
-        return [_at(b, t_ns) for b, t_ns in zip(blocks, [*times, newest_ns], strict=True)]
-
     def _shifted(self, blocks: Sequence[Block], t_ns: int) -> list[Block]:
-        silence_s = 0.0 if self._last_ns is None else (t_ns - self._last_ns) * 1e-9
-        if silence_s >= SILENCE_S:
+        silence_ns = 0 if self._last_ns is None else t_ns - self._last_ns
+        if silence_ns >= SILENCE_NS:
             self._measured_from = None
             if not self.decoder.has_counter:
                 # Samples that the system kept for us meanwhile are in this chunk; the rest never came.
                 came, rate = sum(len(b.samples) for b in blocks), self.decoder.spec.rate_hz
-                missing = round(silence_s * rate) - came
+                missing = round(silence_ns * 1e-9 * rate) - came
                 self._skipped += missing if missing > 0.5 * rate else 0
         return [replace(b, start=b.start + self._skipped) for b in blocks] if self._skipped else list(blocks)
-
-
-def _at(block: Block, t_ns: int) -> Block:
-    """The same block with another time; `replace` would make every field anew, and takes four times as long."""
-    timed: Block = object.__new__(type(block))
-    timed.__dict__.update(block.__dict__, t_ns=t_ns)
-    return timed
 
 
 class ByteSource:

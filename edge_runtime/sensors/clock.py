@@ -13,11 +13,14 @@ width at most. What all arrivals have in common, the least delay of the link, ca
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 import numpy as np
 
 from edge_runtime.contract.signal import Float64Array
+
+Pair = tuple[float, float]  # device time, and how much later than by its nominal rate it arrived; ns
 
 BIN_S = 1.0  # of device time, from which a few pairs are kept
 N_BINS = 120
@@ -98,8 +101,10 @@ class DeviceClock:
         self._slope = 0.0  # ns of arrival per ns of the device, less 1
         self.n_restarts, self.is_late = 0, False
         self._last_stamp: int | None = None
+        self._late_from_ns: int | None = None
         self._origin: tuple[int, int] | None = None
         self._last_ticks = 0
+        self._offset = self._open_until = 0.0
 
     @property
     def rate_hz(self) -> float:
@@ -118,15 +123,27 @@ class DeviceClock:
         """
         if self._origin is None or ticks < self._last_ticks:
             self._begin(ticks, arrival_ns)
-        x, y = self._placed(ticks, arrival_ns)
-        late_ns = y - self._line(x)
-        if late_ns < -STEP_NS or self._is_late_for_long(late_ns, arrival_ns):
+        first, first_ns = self._origin or (ticks, arrival_ns)
+        x = (ticks - first) * self._tick_ns  # device time since the origin
+        y = (arrival_ns - first_ns) - x  # how much later than by its nominal rate the tick arrived
+        late_ns = y - self._offset - self._slope * x
+        if late_ns < -STEP_NS or (late_ns > STEP_NS and self._is_late_for_long(arrival_ns)):
             self._begin(ticks, arrival_ns)
-            x, y = self._placed(ticks, arrival_ns)
+            first_ns, x, y = arrival_ns, 0.0, 0.0
+        elif late_ns <= STEP_NS:
+            self._late_from_ns = None
         self._last_ticks = ticks
-        self._keep(x, y)
-        stamp = self.time_ns(ticks)
-        self._last_stamp = stamp if self._last_stamp is None else max(stamp, self._last_stamp)
+        if x >= self._open_until or len(self._open) == MAX_BIN_PAIRS:
+            self._close_bin(x)
+        self._open.append((x, y))
+        if self.is_late:
+            self._offset = min(self._offset, y - self._slope * x)
+        elif len(self._bins) < MIN_BINS:
+            pairs = np.array([*itertools.chain(*self._bins), *self._open])
+            self._offset = float(middle(pairs[:, 1] - self._slope * pairs[:, 0]))
+        stamp = first_ns + round(x + self._offset + self._slope * x)
+        if self._last_stamp is None or stamp > self._last_stamp:
+            self._last_stamp = stamp
         return self._last_stamp
 
     def time_ns(self, ticks: int) -> int:
@@ -134,7 +151,7 @@ class DeviceClock:
         if self._origin is None:
             raise ValueError("no pair was observed yet")
         x = (ticks - self._origin[0]) * self._tick_ns
-        return self._origin[1] + round(x + self._line(x))
+        return self._origin[1] + round(x + self._offset + self._slope * x)
 
     def _begin(self, ticks: int, arrival_ns: int) -> None:
         """A new offset; the drift stays until it is measured anew."""
@@ -142,52 +159,35 @@ class DeviceClock:
             self.n_restarts += 1
         self._origin, self._last_ticks = (ticks, arrival_ns), ticks
         self._offset = 0.0
-        self._late_from_ns: int | None = None
-        self._bins: deque[Float64Array] = deque(maxlen=N_BINS)
-        self._middles: deque[Float64Array] = deque(maxlen=N_BINS)  # of the bins
-        self._open: list[tuple[float, float]] = []
+        self._late_from_ns = None
+        self._bins: deque[list[Pair]] = deque(maxlen=N_BINS)
+        self._middles: deque[Pair] = deque(maxlen=N_BINS)  # of the bins
+        self._open: list[Pair] = []
         self._open_until = BIN_S * 1e9
         self._n_new = 0  # bins that the fit does not know
 
-    def _placed(self, ticks: int, arrival_ns: int) -> tuple[float, float]:
-        """Device time since the origin, and how much later than by its nominal rate the tick arrived; ns."""
-        first, first_ns = self._origin or (ticks, arrival_ns)
-        x = (ticks - first) * self._tick_ns
-        return x, (arrival_ns - first_ns) - x
-
-    def _line(self, x: float) -> float:
-        return self._offset + self._slope * x
-
-    def _is_late_for_long(self, late_ns: float, arrival_ns: int) -> bool:
+    def _is_late_for_long(self, arrival_ns: int) -> bool:
         """Whether all has been late for seconds: a stall's backlog comes at once, ticks that stood still stay late."""
-        if late_ns <= STEP_NS:
-            self._late_from_ns = None
-            return False
         if self._late_from_ns is None:
             self._late_from_ns = arrival_ns
         return arrival_ns - self._late_from_ns > STEP_AFTER_NS
 
-    def _keep(self, x: float, y: float) -> None:
-        if x >= self._open_until or len(self._open) == MAX_BIN_PAIRS:
-            self._bins.append(_some(np.array(self._open), self._slope))
-            self._middles.append(middle(self._bins[-1]))
-            self._open, self._open_until = [], x + BIN_S * 1e9
-            self._n_new += 1
-            # Drift changes slowly: what a twentieth more seconds would change need not be known before.
-            if len(self._bins) >= MIN_BINS and 20 * self._n_new >= len(self._bins):
-                self._fit()
-        self._open.append((x, y))
-        if self.is_late:
-            self._offset = min(self._offset, y - self._slope * x)
-        elif len(self._bins) < MIN_BINS:
-            pairs = np.concatenate([*self._bins, np.array(self._open)])
-            self._offset = float(middle(pairs[:, 1] - self._slope * pairs[:, 0]))
+    def _close_bin(self, x: float) -> None:
+        """A second of device time is over: keep some of its pairs; `x` begins the next."""
+        kept = _some(self._open, self._slope)
+        self._bins.append(kept)
+        self._middles.append((_middle([x for x, _ in kept]), _middle([y for _, y in kept])))
+        self._open, self._open_until = [], x + BIN_S * 1e9
+        self._n_new += 1
+        # Drift changes slowly: what a twentieth more seconds would change need not be known before.
+        if len(self._bins) >= MIN_BINS and 20 * self._n_new >= len(self._bins):
+            self._fit()
 
     def _fit(self) -> None:
         """The line through the middles of the seconds; below their earliest arrivals where it leaves a long tail."""
         x, y = np.array(self._middles).T
         slope, offset = line_through(x, y)
-        pairs = np.concatenate(list(self._bins))
+        pairs = np.array([*itertools.chain(*self._bins)])
         rest = pairs[:, 1] - slope * pairs[:, 0] - offset
         # A skew's standard error is about 1 / sqrt(n); the middle is the choice that is never far off.
         self.is_late = skew(rest) > LATE_SKEW + (0.0 if self.is_late else 2.0 * len(rest) ** -0.5)
@@ -197,10 +197,16 @@ class DeviceClock:
         self._slope, self._offset, self._n_new = slope, offset, 0
 
 
-def _some(pairs: Float64Array, slope: float) -> Float64Array:
-    """The pairs of a second, from the earliest arrival to the latest, evenly thinned; float64 (n, 2)."""
-    ordered = pairs[np.argsort(pairs[:, 1] - slope * pairs[:, 0])]
-    if len(ordered) <= KEPT_PER_BIN:
-        return ordered
-    kept: Float64Array = ordered[np.round(np.linspace(0, len(ordered) - 1, KEPT_PER_BIN)).astype(int)]
-    return kept
+def _middle(values: list[float]) -> float:
+    """The median of a few; arrays take longer."""
+    ordered, n = sorted(values), len(values)
+    return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
+
+
+def _some(pairs: list[Pair], slope: float) -> list[Pair]:
+    """The pairs of a second, from the earliest arrival to the latest, evenly thinned."""
+    ordered = sorted(pairs, key=lambda pair: pair[1] - slope * pair[0])
+    last = len(ordered) - 1
+    if last >= KEPT_PER_BIN:
+        ordered = [ordered[round(i * last / (KEPT_PER_BIN - 1))] for i in range(KEPT_PER_BIN)]
+    return ordered

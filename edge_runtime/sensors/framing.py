@@ -134,6 +134,10 @@ class FrameFinder:
         """Bytes kept because what follows decides about them."""
         return len(self._rest)
 
+    def settled(self) -> int | None:
+        """The newest frame's counter if nothing came behind that frame; None if something did, or if none is known."""
+        return None if self._rest or self._gap else self._last
+
     def feed(self, chunk: bytes) -> list[Run]:
         """Runs of frames that are certain now."""
         form = self._form
@@ -226,7 +230,7 @@ class FrameFinder:
             self._last = int(form.counters(rows[-1:])[0])
 
     def follow(self, counter: int) -> None:
-        """The newest frame of a CHECKED format has this counter, and is of the kind that `is_steady` judges."""
+        """The newest frame has this counter, and is of the kind that `is_steady` judges."""
         self._last = counter
 
     def _search(self, data: ByteRows, at: int, runs: list[Run]) -> int:

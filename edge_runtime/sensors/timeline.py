@@ -33,5 +33,6 @@ class Timeline:
             # At least one position is missing, so that the pipeline knows of the interruption.
             self._shift = self._next + max(1, round(away_s * self._rate_hz)) - block.start
         placed = replace(block, start=block.start + self._shift) if self._shift else block
-        self._next, self._last_ns = placed.stop, t_ns
+        self._next = placed.start + len(placed.samples)
+        self._last_ns = t_ns
         return placed

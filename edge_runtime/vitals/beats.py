@@ -64,12 +64,18 @@ class BeatPicker:
 
     def feed(self, frames: Frames) -> list[Beat]:
         """Beats that can be decided with these frames; frames must follow on since the last `interrupt`."""
+        beats: list[Beat] = []
+        recent, waiting = self._recent, self._waiting
+        span = 2 * self._timing.neighbour_frames + 1
+        scores = frames.scores[:, 0].tolist()
+        if not waiting and max(scores) < self._logit and (not recent or max(recent) < self._logit):
+            recent += scores  # most hops: no beat is near
+            del recent[:-span]
+            return beats
         # A segment may begin at any sample, so its frames need not lie on multiples of the stride.
         first, self._offset = divmod(frames.start, self._timing.stride)
-        span = 2 * self._timing.neighbour_frames + 1
-        middle, recent, waiting = self._timing.neighbour_frames, self._recent, self._waiting
-        beats: list[Beat] = []
-        for now, score in enumerate(frames.scores[:, 0].tolist(), first):
+        middle = self._timing.neighbour_frames
+        for now, score in enumerate(scores, first):
             recent.append(score)
             if len(recent) > span:
                 del recent[0]
@@ -100,5 +106,5 @@ class BeatPicker:
             following = self._waiting[0].position / rate
         rhythm = self._rhythm.features(beat.position / rate, following)
         probabilities = self._classify(beat.embedding, rhythm)
-        label = int(np.argmax(probabilities))
+        label = int(probabilities.argmax())
         return Beat(position=beat.position, seen=seen, label=label, confidence=float(probabilities[label]), t_ns=t_ns)

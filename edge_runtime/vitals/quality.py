@@ -12,6 +12,7 @@ FLAT_MV = 0.005  # a piece that moves less than this is a loose electrode or a s
 LARGEST_MV = 15.0  # above any surface ECG: saturation or a wrong gain
 SETTLING_S = 2.0
 MOST_WAITING = 64  # blocks
+LATE_S = 2.0  # questions come at most so long after the samples that they are about
 
 
 class SignalQuality:
@@ -26,6 +27,7 @@ class SignalQuality:
         self._piece = int(PIECE_S * rate_hz)
         self._pieces = round(WINDOW_S / PIECE_S)
         self._settling = round(SETTLING_S / PIECE_S)
+        self._late = round(LATE_S * rate_hz)
         self.reset()
 
     def reset(self) -> None:
@@ -43,6 +45,7 @@ class SignalQuality:
         self._waiting.append(block.samples)
         if len(self._waiting) == MOST_WAITING:
             self._judge()
+            self.forget(block.start - self._late)
 
     def _judge(self) -> None:
         """Judge the pieces that are whole by now."""
@@ -50,7 +53,8 @@ class SignalQuality:
         self._waiting.clear()
         n = len(x) // self._piece
         pieces = x[: n * self._piece].reshape(n, self._piece)
-        for low, high in zip(pieces.min(axis=1).tolist(), pieces.max(axis=1).tolist(), strict=True):
+        lows, highs = np.minimum.reduce(pieces, axis=1), np.maximum.reduce(pieces, axis=1)
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
             self._seen += 1
             settled = self._seen > self._settling
             self._usable.append(settled and high - low >= FLAT_MV and max(-low, high) <= LARGEST_MV)

@@ -51,8 +51,11 @@ class EcgReader:
 
     def feed(self, frames: Frames) -> list[Reading]:
         """Beats that can be decided with these frames."""
+        beats = self._picker.feed(frames)
+        if not beats:
+            return []
         readings = []
-        for beat in self._picker.feed(frames):
+        for beat in beats:
             sample = max(0, self._source_position(beat.position))
             is_known = self._support.holds(beat.position, beat.seen, self._recent.between)
             is_known = is_known and not self._quality.is_broken(round(beat.position))
@@ -68,5 +71,4 @@ class EcgReader:
                 )
             )
         self._quality.forget(frames.start)
-        self._recent.forget(frames.start)
         return readings

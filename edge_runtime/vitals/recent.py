@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from edge_runtime.contract.signal import Block, Float32Array
 
-KEPT_S = 3.0
+KEPT_S = 4.0
 
 
 class RecentSignal:
@@ -20,21 +18,30 @@ class RecentSignal:
 
     def reset(self) -> None:
         """Forget the segment."""
-        self._parts: deque[tuple[int, Float32Array]] = deque()  # counter of the first sample, samples
+        self._samples = np.zeros(2 * self._kept, np.float32)
+        self._begin = self._n = 0  # counter of the first kept sample; how many are kept
 
     def watch(self, block: Block) -> None:
-        """Take in one block."""
-        self._parts.append((block.start, block.samples[:, 0].copy()))
-
-    def forget(self, stop: int) -> None:
-        """Drop what lies three seconds and more before `stop`."""
-        while self._parts and self._parts[0][0] + len(self._parts[0][1]) < stop - self._kept:
-            self._parts.popleft()
+        """Take in one block; what lies KEPT_S and more before it may be dropped."""
+        x = block.samples[:, 0]
+        n, stop = self._n, self._n + len(x)
+        if n == 0:
+            self._begin = block.start
+        if stop > len(self._samples):
+            n, stop = self._make_room(len(x))
+        self._samples[n:stop] = x
+        self._n = stop
 
     def between(self, begin: int, end: int) -> Float32Array | None:
-        """Samples of a range, float32 (n,); None where some are not there."""
-        parts = [(start, x) for start, x in self._parts if start < end and start + len(x) > begin]
-        if not parts or parts[0][0] > begin or parts[-1][0] + len(parts[-1][1]) < end:
-            return None
-        samples: Float32Array = np.concatenate([x[max(0, begin - start) : end - start] for start, x in parts])
-        return samples
+        """Samples of a range, float32 (n,), a view valid until the next block; None where some are not there."""
+        first, last = begin - self._begin, end - self._begin
+        return None if first < 0 or last > self._n or first >= last else self._samples[first:last]
+
+    def _make_room(self, n_new: int) -> tuple[int, int]:
+        """Keep the last KEPT_S only; where the new samples go."""
+        kept = self._samples[max(0, self._n - self._kept) : self._n]
+        self._begin += self._n - len(kept)
+        samples = np.zeros(self._kept + max(self._kept, n_new), np.float32)
+        samples[: len(kept)] = kept
+        self._samples = samples
+        return len(kept), len(kept) + n_new

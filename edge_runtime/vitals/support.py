@@ -15,6 +15,7 @@ SHIFTS = 2  # samples that two complexes may be apart
 N_EARLIER, N_JUDGED, LEAST_JUDGED = 8, 6, 4
 LEAST_RESEMBLANCE = 0.75
 STUCK_MV, STUCK_S = 0.002, 0.4
+TINY = np.float32(math.ulp(1.0))
 
 # First counter, counter one past the last -> conditioned samples float32 (n,); None where some are not known.
 Signal = Callable[[int, int], "Float32Array | None"]
@@ -41,7 +42,8 @@ class BeatSupport:
 
     def reset(self) -> None:
         """Forget the patient."""
-        self._earlier: deque[Float32Array] = deque(maxlen=N_EARLIER)
+        self._earlier = np.zeros((N_EARLIER, 2 * self._half + 1), np.float32)  # a ring
+        self._n_earlier = 0
         self._own: deque[float] = deque(maxlen=N_JUDGED)
 
     def holds(self, position: float, seen: int, signal: Signal) -> bool:
@@ -49,9 +51,10 @@ class BeatSupport:
         middle = round(position)
         forms = self._forms(middle, signal)
         if forms is not None:
-            if self._earlier:
-                self._own.append(float((np.array(self._earlier) @ forms.T).max()))
-            self._earlier.append(forms[SHIFTS].copy())
+            if self._n_earlier:
+                self._own.append(float((self._earlier[: self._n_earlier] @ forms.T).max()))
+            self._earlier[self._n_earlier % N_EARLIER] = forms[SHIFTS]
+            self._n_earlier += 1
         if len(self._own) >= LEAST_JUDGED and _middle(self._own) < LEAST_RESEMBLANCE:
             return False
         return not self._is_stuck(middle, seen, signal)
@@ -61,8 +64,8 @@ class BeatSupport:
         x = signal(middle - 1, min(seen, middle + self._half + self._stuck))
         if x is None or len(x) <= self._stuck:
             return False
-        moves = np.flatnonzero(np.abs(x[1:] / self._keep - x[:-1]) >= STUCK_MV)
-        return bool(np.diff(moves, prepend=-1, append=len(x) - 1).max() > self._stuck)
+        moves = np.abs(x[1:] / self._keep - x[:-1]) >= STUCK_MV
+        return bytes(self._stuck) in moves.tobytes()
 
     def _forms(self, middle: int, signal: Signal) -> Float32Array | None:
         """A complex's slope at five shifts, each of mean 0 and norm 1, float32 (5, n); None where some is not known."""
@@ -71,9 +74,10 @@ class BeatSupport:
         if x is None:
             return None
         forms = (x[2:] - x[:-2])[self._shifted]
-        forms = forms - forms.mean(axis=1, keepdims=True)
-        norms = np.sqrt((forms * forms).sum(axis=1, keepdims=True))
-        found: Float32Array = (forms / np.maximum(norms, math.ulp(1.0))).astype(np.float32)
+        # `reduce` is what `mean` and `sum` come to, behind several calls.
+        forms = forms - np.add.reduce(forms, axis=1, keepdims=True) / np.float32(forms.shape[1])
+        norms = np.sqrt(np.add.reduce(forms * forms, axis=1, keepdims=True))
+        found: Float32Array = forms / np.maximum(norms, TINY)
         return found
 
 

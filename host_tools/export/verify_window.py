@@ -80,7 +80,7 @@ def windows_of(m: WindowManifest, given: GoldenInput) -> Float32Array:
     if np.isinf(given.samples).any() or (m.window.missing == "refused" and np.isnan(given.samples).any()):
         raise SettingsError("golden input: a sample is not a number; the window refuses it")
     stage = (
-        AsTheyAre()
+        AsTheyAre(takes_missing=m.window.missing == "in graph")
         if m.conditioning is None
         else EachConditioned(m.conditioning, given.rate_hz, given.samples.shape[1])
     )
