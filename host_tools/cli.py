@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         then = "; run the same command again to go on" if options.goes_on else ""
         sys.stderr.write(f"vitaledge: interrupted{then}\n")
-        return 1
+        return 130  # 128 and the number of SIGINT, as shells have it
 
 
 def _parser() -> argparse.ArgumentParser:

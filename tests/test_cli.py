@@ -20,6 +20,7 @@ from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import one_line
 from host_tools.cli import _parser as host_parser
 from host_tools.cli import main as host_main
+from host_tools.command_line import command as register
 from host_tools.data.sets import ROOT_VARIABLE
 
 Main = Callable[[list[str]], int]
@@ -379,3 +380,16 @@ def test_only_commands_that_ship_a_runtime_offer_wheels(run: Run) -> None:
         if any("--wheels" in line for line in run(host_main, [name, "--help"]).out)
     }
     assert offer == {"demo", "run", "deploy", "bench"}
+
+
+@pytest.mark.parametrize(("goes_on", "said"), [(False, ""), (True, "; run the same command again to go on")])
+def test_an_interrupted_command_says_so_and_exits_as_shells_do(
+    goes_on: bool, said: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("host_tools.cli.VERBS", [lambda verbs: register(verbs, "wait", wait, "wait", goes_on=goes_on)])
+    found = run(host_main, ["wait"])
+    assert found.code == 130
+    assert found.err == [f"vitaledge: interrupted{said}"]
