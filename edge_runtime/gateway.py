@@ -99,7 +99,7 @@ class Gateway:
         self._busy: dict[Stream, None] = {}  # who may have something to take in; an ordered set
         self._next = np.full(n_slots, NOWHERE)  # source counter one past the newest sample
         self._heard_ns = np.zeros(n_slots, np.int64)
-        self._is_open = np.zeros(n_slots, np.bool_)
+        self._is_open, self._n_open = np.zeros(n_slots, np.bool_), 0
         self._due_since_ns: int | None = None
 
     @property
@@ -140,11 +140,9 @@ class Gateway:
         if (
             not self._busy
             and not self._brought
-            and self._is_open[rows.at].all()
             and (self._next[rows.at] == start).all()
-            and n <= lane.most
-            and not lane.is_due(rows)
-            and np.isfinite(samples).all()
+            and lane.takes(rows, n)
+            and _is_finite(samples)
         ):
             lane.put(rows, samples)
             self._next[rows.at] += n
@@ -192,10 +190,13 @@ class Gateway:
         self.n_calls += 1
         self.n_steps += sum(len(rows) for _, rows in due)
         out = []
-        for slot, reading in self._many.run(due):
+        readings = self._many.run(due)
+        stops = self._next.tolist() if readings else []
+        for slot, reading in readings:
             stream = self._at[slot]
-            if stream is not None and reading.sample < self._next[slot]:
-                out += [(stream, r) for r in stream.word.judged([reading])]
+            if stream is not None and reading.sample < stops[slot]:
+                for judged in stream.word.judged([reading]):
+                    out.append((stream, judged))
         return out
 
     def wait_s(self, now_ns: int) -> float | None:
@@ -206,8 +207,8 @@ class Gateway:
 
     def _has_awaited(self, due: Sequence[DueHops], now_ns: int) -> bool:
         """Whether a step of another stream may soon join this call, it has room, and nobody in it is behind."""
-        n_due, n_open = sum(len(rows) for _, rows in due), int(np.count_nonzero(self._is_open))
-        if n_due >= min(n_open, self.model.trunk.largest):
+        n_due = sum(len(rows) for _, rows in due)
+        if n_due >= min(self._n_open, self.model.trunk.largest):
             return False
         is_awaited = self._is_open & (now_ns - self._heard_ns < AWAITED_NS)
         for _, rows in due:
@@ -256,11 +257,11 @@ class Gateway:
             if isinstance(block, SensorBlock):
                 self._listen(s, block)
         samples = np.concatenate([b.samples for b in blocks])
-        if not np.isfinite(samples).all():
+        if not _is_finite(samples):
             for s, block in zip(streams, blocks, strict=True):
                 s.inbox.put_back(_parts(block))
             return
-        rows = rows_of(np.array([s.slot for s in streams]))
+        rows = rows_of([s.slot for s in streams])
         lane.put(rows, samples.reshape(len(blocks), n))
         self._next[rows.at] += n
         self._many.t_ns[rows.at] = [b.t_ns for b in blocks]
@@ -305,6 +306,7 @@ class Gateway:
             s.ledger.received += block.start - expected
         self._next[s.slot] = s.segment_start = block.start
         self._is_open[s.slot] = True
+        self._n_open += 1
         self._many.begin(s.slot, block.start, float(block.samples[0, 0]))
 
     def _count(self, s: Stream, lost: Lost) -> None:
@@ -339,7 +341,7 @@ class Gateway:
         lane = self._many.lane(s.slot)
         n = min(s.hold_left, lane.source_hop)
         if n:
-            lane.put(rows_of(np.array([s.slot])), np.full((1, n), lane.last(s.slot), np.float32))
+            lane.put(rows_of([s.slot]), np.full((1, n), lane.last(s.slot), np.float32))
             s.hold_left -= n
             self._many.t_ns[s.slot] = 0  # the reading waits for nothing that could arrive
             return
@@ -350,6 +352,7 @@ class Gateway:
         s.ledger.dropped += stop - scored
         s.segment_start, s.is_closing = None, False
         self._is_open[s.slot] = False
+        self._n_open -= 1
         self._many.interrupt(s.slot)
 
     def _break(self, s: Stream, reason: str) -> None:
@@ -365,6 +368,12 @@ class Gateway:
         self._at[s.slot] = None
         self._free.append(s.slot)
         del self.streams[s.name]
+
+
+def _is_finite(samples: Float32Array) -> bool:
+    """Whether all samples are sure to be finite; a look at their sum of squares, which is one call."""
+    flat = samples.reshape(-1)
+    return math.isfinite(flat.dot(flat))
 
 
 def _block(item: Item) -> Block:

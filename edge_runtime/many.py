@@ -11,9 +11,9 @@ from edge_runtime.assemble import TRUNK
 from edge_runtime.contract.preprocess import Conditioner
 from edge_runtime.contract.preprocess_many import HopConditioner
 from edge_runtime.contract.rows import Rows, rows_of
-from edge_runtime.contract.signal import Float32Array, Reading
+from edge_runtime.contract.signal import Reading
 from edge_runtime.slots import Model, has_same_head, refuse_other_contract
-from edge_runtime.vitals.many_beats import Due, ManyBeats
+from edge_runtime.vitals.many_beats import DueBeats, ManyBeats
 from edge_runtime.vitals.many_quality import ManyQualities
 from edge_runtime.vitals.many_support import ManySupports
 
@@ -35,7 +35,8 @@ class ManyStreams:
         self._n_slots, self._hop = n_slots, m.hop_samples
         self._lanes: dict[float, HopConditioner] = {}
         self._lane_of: list[HopConditioner | None] = [None] * n_slots
-        self._beats = ManyBeats(m.timing, m.detection_threshold, n_slots)
+        n_outputs, n_frames = m.graph(TRUNK).outputs[0].shape[-1], m.hop_samples // m.timing.stride
+        self._beats = ManyBeats(m.timing, m.detection_threshold, n_frames, n_outputs - 1, n_slots)
         self._quality = ManyQualities(m.conditioning.rate_hz, m.hop_samples, n_slots)
         # For a model that takes over, and for what a beat's decision asks of the signal before it.
         kept = max(m.receptive_field_samples, round(LOOK_BACK_S * m.conditioning.rate_hz))
@@ -44,6 +45,7 @@ class ManyStreams:
         self._support = ManySupports(m.rate_hz, keep, self._history.reshape(n_slots, -1))
         self._n_hops = np.zeros(n_slots, np.int64)  # since the segment began
         self._begin = np.zeros(n_slots, np.int64)  # counter of the segment's first conditioned sample
+        self._to_source = np.ones((n_slots, 3))  # source samples in the time of model samples; source rate in Hz
         self.t_ns = np.zeros(n_slots, np.int64)  # time of arrival of the newest sample
 
     def enter(self, slot: int, rate_hz: float) -> None:
@@ -51,7 +53,9 @@ class ManyStreams:
         if rate_hz not in self._lanes:
             m = self.model.manifest
             self._lanes[rate_hz] = HopConditioner(m.conditioning, rate_hz, self._hop, self._n_slots)
-        self._lane_of[slot] = self._lanes[rate_hz]
+        lane = self._lane_of[slot] = self._lanes[rate_hz]
+        up, down = lane.grid.ratio
+        self._to_source[slot] = down, up, rate_hz
         self._beats.begin(slot)
         self._support.begin(slot)
         self.model.head.reset(slot)
@@ -59,7 +63,7 @@ class ManyStreams:
     def leave(self, slot: int) -> None:
         """The slot is free."""
         self.lane(slot).end(slot)
-        self._beats.end(slot)
+        self._beats.interrupt(slot)
         self._lane_of[slot] = None
 
     def lane(self, slot: int) -> HopConditioner:
@@ -73,8 +77,8 @@ class ManyStreams:
         """A segment begins with a source sample."""
         lane = self.lane(slot)
         lane.begin(slot, start, first)
-        self._begin[slot] = lane.next_out(rows_of(np.array([slot])))[0]
-        self._quality.begin(slot, int(self._begin[slot]))
+        self._begin[slot] = lane.next_out(rows_of([slot]))[0]
+        self._quality.begin(slot)
         self.model.trunk.reset(slot)
         self._n_hops[slot] = 0
 
@@ -88,11 +92,11 @@ class ManyStreams:
         if self._n_hops[slot] == 0:
             return start
         lane = self.lane(slot)
-        return min(lane.grid.source_samples_before(int(lane.next_out(rows_of(np.array([slot])))[0])), stop)
+        return min(lane.grid.source_samples_before(int(lane.next_out(rows_of([slot]))[0])), stop)
 
     def due(self) -> list[DueHops]:
         """Who holds a whole hop."""
-        return [(lane, rows_of(slots)) for lane in self._lanes.values() if len(slots := lane.due())]
+        return [(lane, rows) for lane in self._lanes.values() if len(rows := lane.due())]
 
     def run(self, due: Sequence[DueHops]) -> list[tuple[int, Reading]]:
         """One hop of each; the readings that they make possible, each with its slot."""
@@ -104,8 +108,9 @@ class ManyStreams:
             rows = rows_of(np.concatenate([rows.slots for _, rows in due]))
             first, x = np.concatenate(starts), np.concatenate(hops)
         self._quality.watch(rows, x)
-        self._history[rows.slots, self._n_hops[rows.slots] % self._history.shape[1]] = x
-        self._n_hops[rows.at] += 1
+        n_hops = self._n_hops.take(rows.slots)
+        self._history[rows.slots, n_hops % self._history.shape[1]] = x
+        self._n_hops[rows.at] = n_hops + 1
         scores = self.model.trunk.step(rows, [x]).reshape(len(rows), -1, self._n_outputs)
         return self._readings(self._beats.feed(rows, first, scores, self.model))
 
@@ -131,52 +136,40 @@ class ManyStreams:
         self.model = model
         self._n_outputs = model.manifest.graph(TRUNK).outputs[0].shape[-1]
 
-    def _readings(self, due: list[Due]) -> list[tuple[int, Reading]]:
+    def _readings(self, due: Sequence[DueBeats]) -> list[tuple[int, Reading]]:
         out: list[tuple[int, Reading]] = []
-        for beats in _rounds(due):
-            embeddings: Float32Array = np.array([b.embedding for b in beats])
-            rhythms = np.array([b.rhythm for b in beats], np.float32)
-            rows = rows_of(np.array([b.slot for b in beats]))
-            probabilities = cast(Model, beats[0].model).head.step(rows, [embeddings, rhythms])
-            labels: list[int] = probabilities.argmax(axis=1).tolist()
-            is_known, qualities = self._judged(beats, rows)
-            names, confidences = self.model.manifest.classes, probabilities[np.arange(len(beats)), labels].tolist()
-            arrived = self.t_ns[rows.slots].tolist()
-            for i, beat in enumerate(beats):
-                grid, known = self.lane(beat.slot).grid, is_known[i]
-                sample = max(0, grid.source_position(beat.position))
+        for beats in due:
+            slots = beats.slots
+            head = cast(Model, beats.model).head
+            probabilities = head.step(Rows(slots, slots), [beats.embeddings, beats.rhythms])
+            labels, confidences = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+            at = np.rint(beats.positions).astype(np.int64)
+            begin = self._begin.take(slots)
+            at, seen = at - begin, beats.seen - begin
+            is_broken, qualities = self._quality.judge(slots, at, seen)
+            is_known = self._support.holds(slots, at, seen) & ~is_broken
+            down, up, rates = self._to_source[slots].T
+            samples = np.maximum(np.floor(beats.positions * down / up + 0.5), 0.0)
+            names = self.model.manifest.classes
+            for slot, sample, t_s, known, label, confidence, quality, t_ns in zip(
+                slots.tolist(),
+                samples.astype(np.int64).tolist(),
+                (samples / rates).tolist(),
+                is_known.tolist(),
+                labels,
+                confidences,
+                qualities.tolist(),
+                self.t_ns[slots].tolist(),
+                strict=True,
+            ):
                 reading = Reading(
                     name="beat",
                     sample=sample,
-                    t_s=sample / grid.source_rate_hz,
-                    value=names[labels[i]] if known else None,
-                    confidence=confidences[i] if known else None,
-                    quality=qualities[i] if known else 0.0,
-                    t_ns=arrived[i],
+                    t_s=t_s,
+                    value=names[label] if known else None,
+                    confidence=confidence if known else None,
+                    quality=quality if known else 0.0,
+                    t_ns=t_ns,
                 )
-                out.append((beat.slot, reading))
+                out.append((slot, reading))
         return out
-
-    def _judged(self, beats: list[Due], rows: Rows) -> tuple[list[bool], list[float]]:
-        """Whether the signal supports each beat, and its quality."""
-        slots = rows.slots
-        positions, seen = np.array([b.position for b in beats]), np.array([b.seen for b in beats])
-        begins = self._begin[slots]
-        is_known = self._support.holds(slots, positions, seen, begins)
-        is_known &= ~self._quality.is_broken(slots, np.rint(positions).astype(np.int64))
-        return is_known.tolist(), self._quality.share(slots, seen).tolist()
-
-
-def _rounds(due: list[Due]) -> list[list[Due]]:
-    """The beats in groups of one model and at most one beat a slot, in each slot in order of time."""
-    rounds: list[list[Due]] = []
-    last: dict[int, int] = {}
-    for beat in due:
-        at = last.get(beat.slot, -1) + 1
-        while at < len(rounds) and rounds[at][0].model is not beat.model:
-            at += 1
-        if at == len(rounds):
-            rounds.append([])
-        rounds[at].append(beat)
-        last[beat.slot] = at
-    return rounds

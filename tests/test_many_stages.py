@@ -47,8 +47,8 @@ def test_hops_of_many_are_what_each_conditioner_gives(rate_hz: float) -> None:
             many.put(rows_of(np.array(some)), np.stack([signals[s][done[s] : done[s] + n] for s in some]))
         for s in some:
             done[s] += n
-        while len(due := many.due()):
-            for slot, hop in zip(due.tolist(), many.take(rows_of(due)), strict=True):
+        while len((due := many.due()).slots):
+            for slot, hop in zip(due.slots.tolist(), many.take(due), strict=True):
                 taken[slot].append(hop)
     for slot, start in enumerate(starts):
         one = Conditioner(Conditioning(), rate_hz)
@@ -66,8 +66,8 @@ def test_a_slot_forgets_the_stream_that_was_in_it_before() -> None:
         out = []
         for i in range(0, 500, 20):
             many.put(rows_of(np.array([0])), x[None, i : i + 20])
-            while len(due := many.due()):
-                out.append(many.take(rows_of(due)))
+            while len((due := many.due()).slots):
+                out.append(many.take(due))
         many.end(0)
         return np.concatenate(out)
 
@@ -113,7 +113,7 @@ def test_slots_that_step_together_in_any_groups_are_single_streams(
 def test_quality_of_many_is_the_quality_of_each(hop: int, seed: int, start: int) -> None:
     rng, one = np.random.default_rng(seed), SignalQuality(125)
     many = ManyQualities(125, hop, 3)
-    many.begin(1, start)
+    many.begin(1)
     for i in range(1200 // hop):
         x = rng.standard_normal(hop).astype(np.float32)
         if rng.random() < 0.3:
@@ -121,10 +121,11 @@ def test_quality_of_many_is_the_quality_of_each(hop: int, seed: int, start: int)
         at = start + i * hop
         one.watch(Block(start=at, samples=x[:, None]))
         many.watch(rows_of(np.array([1])), x[None])
-        for stop in {at + 1, at + hop // 2, at + hop}:
-            assert many.share(np.array([1]), np.array([stop]))[0] == one.share(stop)
         where = max(start, at - 100)
-        assert many.is_broken(np.array([1]), np.array([where]))[0] == one.is_broken(where)
+        for stop in {at + 1, at + hop // 2, at + hop}:
+            is_broken, share = many.judge(np.array([1]), np.array([where - start]), np.array([stop - start]))
+            assert share[0] == one.share(stop)
+            assert is_broken[0] == one.is_broken(where)
 
 
 @pytest.mark.parametrize("noise_mv", [0.0, 0.05, 0.3, 2.0])
@@ -147,7 +148,7 @@ def test_support_of_many_is_the_support_of_each(noise_mv: float) -> None:
     answers = []
     for pair in zip(*positions, strict=True):
         seen = np.array([round(p) + 95 for p in pair])
-        given_ = many.holds(np.arange(2), np.array(pair), seen, np.zeros(2, np.int64))
+        given_ = many.holds(np.arange(2), np.rint(pair).astype(np.int64), seen)
         for slot, (p, single) in enumerate(zip(pair, singles, strict=True)):
             x = signals[slot]
             wanted = single.holds(p, int(seen[slot]), lambda a, b, x=x: x[a:b] if a >= 0 else None)  # type: ignore[misc]

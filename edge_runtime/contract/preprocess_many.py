@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge_runtime.contract.preprocess import Conditioner, Conditioning
-from edge_runtime.contract.rows import Rows, Slots
+from edge_runtime.contract.rows import Rows, Slots, rows_of
 from edge_runtime.contract.signal import Float32Array, Float64Array
 
 NEVER = np.iinfo(np.int64).max // 4
@@ -36,11 +36,12 @@ class HopConditioner:
         # A window may reach one sample past those that its hop needs (their weight is zero).
         self._room = self._window + HOPS_HELD * self.source_hop
         self._buffer: Float32Array = np.zeros((n_slots, self._room + 1), np.float32)
-        self._views: dict[int, Float32Array] = {}
+        self._views: dict[int, Float32Array] = {}  # of few lengths, so all are kept
         self._origin = np.zeros(n_slots, np.int64)  # source counter of the buffer's first element
         self._filled = np.zeros(n_slots, np.int64)
         self._out = np.zeros(n_slots, np.int64)  # counter of the next hop's first sample, at the model's rate
         self._first = np.zeros(n_slots, np.int64)  # where the next hop's window begins in the buffer
+        self._whole = self._view(self._window)
         self._need = np.full(n_slots, NEVER)  # fill at which the next hop can be made
         self._baseline = np.full(n_slots, np.nan)
         self._n_new = 0  # segments without a hop
@@ -77,23 +78,21 @@ class HopConditioner:
         if at.max() + n > self._room:
             self._move_to_front(rows)
             at = self._filled[rows.at]
-        if isinstance(rows.at, slice) and (at == at[0]).all():
-            self._buffer[rows.at, at[0] : at[0] + n] = samples
-        else:
-            self._view(n)[rows.slots, at] = samples
-        self._filled[rows.at] += n
+        self._view(n)[rows.slots, at] = samples
+        self._filled[rows.at] = at + n
 
-    def due(self) -> Slots:
+    def due(self) -> Rows:
         """Slots that hold a whole hop."""
-        return np.flatnonzero(self._filled >= self._need)
+        return rows_of((self._filled >= self._need).nonzero()[0])
 
-    def is_due(self, rows: Rows) -> bool:
-        """Whether one of the slots holds a whole hop."""
-        return bool((self._filled[rows.at] >= self._need[rows.at]).any())
+    def takes(self, rows: Rows, n: int) -> bool:
+        """Whether all of these slots are in a segment, none is due, and `put` takes n more samples of each."""
+        lacks = self._need[rows.at] - self._filled[rows.at]
+        return n <= self.most and lacks.min() > 0 and lacks.max() < NEVER // 2
 
     def next_out(self, rows: Rows) -> NDArray[np.int64]:
         """Counters of the slots' next hops at the model's rate; a copy."""
-        return self._out[rows.slots]
+        return self._out.take(rows.slots)
 
     def last(self, slot: int) -> float:
         """The newest sample of a segment."""
@@ -101,29 +100,34 @@ class HopConditioner:
 
     def take(self, rows: Rows) -> Float32Array:
         """Conditioned hops float32 (n_slots, hop) of slots that are due."""
-        windows = self._windows(rows, self._first[rows.at], self._window).astype(np.float64)
+        # The baseline is the last column, so that one product gives everything.
+        x = np.empty((len(rows), self._window + 1))
+        x[:, :-1] = self._whole[rows.slots, self._first[rows.at]]
+        x[:, -1] = self._baseline[rows.at]
+        if self._n_new:
+            self._settle_new(rows, x)
         if self._up == 1:
-            made = windows @ self._matrix(0)
+            made = x @ self._matrix(0)
         else:
             phase = self._out[rows.at] * self._down % self._up
-            made = np.empty((len(rows), self.hop + 2))
+            made = np.empty((len(rows), self.hop + 1))
             for p in np.unique(phase):
-                made[phase == p] = windows[phase == p] @ self._matrix(int(p))
-        baseline = self._baseline[rows.at]
-        if self._n_new:
-            is_new = np.isnan(baseline)
-            self._n_new -= int(np.count_nonzero(is_new))
-            baseline = np.where(is_new, made[:, -1], baseline)
-        hops = made[:, : self.hop]
-        hops -= baseline[:, None] * self._decay
-        self._baseline[rows.at] = made[:, self.hop] + baseline * self._decay[-1]
+                made[phase == p] = x[phase == p] @ self._matrix(int(p))
+        self._baseline[rows.at] = made[:, self.hop]
         self._out[rows.at] += self.hop
         if self._up == 1:
-            self._first[rows.at] += self.hop * self._down
-            self._need[rows.at] += self.hop * self._down
+            self._first[rows.at] += self.source_hop
+            self._need[rows.at] += self.source_hop
         else:
             self._plan(rows.at)
-        return hops.astype(np.float32)
+        return made[:, : self.hop].astype(np.float32)
+
+    def _settle_new(self, rows: Rows, x: Float64Array) -> None:
+        """A segment's baseline begins with its first sample at the model's rate."""
+        for i in np.isnan(x[:, -1]).nonzero()[0]:
+            taps = self.grid.bank[int(self._out[rows.slots[i]]) * self._down % self._up]
+            x[i, -1] = x[i, : len(taps)] @ taps
+            self._n_new -= 1
 
     def _plan(self, at: slice | Slots) -> None:
         """Where the next hop's window begins, and the fill that it needs."""
@@ -132,30 +136,24 @@ class HopConditioner:
         self._need[at] = (out + self.hop - 1) * self._down // self._up + self._half + 1 - origin
 
     def _matrix_of(self, phase: int) -> Float64Array:
-        """float64 (window, hop + 2): the hop over a zero baseline, the next hop's baseline, the first sample."""
+        """float64 (window + 1, hop + 1): from window and baseline to the hop and the next hop's baseline."""
         resample = np.zeros((self._window, self.hop))
         for k in range(self.hop):
             whole, p = divmod(phase + k * self._down, self._up)
             taps = self.grid.bank[p]
             resample[whole : whole + len(taps), k] = taps
         track = resample @ self._track.T
-        return np.column_stack((resample - track, track[:, -1], resample[:, 0]))
+        return np.block([[resample - track, track[:, -1:]], [-self._decay, self._decay[-1:]]])
 
     def _move_to_front(self, rows: Rows) -> None:
         """Forget what no hop of these slots needs any more."""
         slots = rows.slots
         longest = int((self._filled[slots] - self._first[slots]).max())
         done = np.clip(self._first[slots], 0, self._buffer.shape[1] - longest)
-        self._buffer[slots, :longest] = self._windows(Rows(slots, slots), done, longest)
+        self._buffer[slots, :longest] = self._view(longest)[slots, done]
         self._origin[slots] += done
         for positions in (self._filled, self._first, self._need):
             positions[slots] -= done
-
-    def _windows(self, rows: Rows, first: NDArray[np.int64], n: int) -> Float32Array:
-        """The n elements of each buffer from `first` on, float32 (n_slots, n); to be read."""
-        if isinstance(rows.at, slice) and (first == first[0]).all():
-            return self._buffer[rows.at, first[0] : first[0] + n]
-        return np.asarray(self._view(n)[rows.slots, first])
 
     def _view(self, n: int) -> Float32Array:
         """All runs of n elements of every buffer, float32 (slots, places, n), in the buffers' own memory."""

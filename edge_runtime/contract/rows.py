@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +28,22 @@ class Rows:
 
     def is_same(self, other: Rows) -> bool:
         """Whether they are the same slots in the same order."""
+        if self is other:
+            return True
         if isinstance(self.at, slice) or isinstance(other.at, slice):
-            return self.at is other.at or (
-                isinstance(self.at, slice) and isinstance(other.at, slice) and self.at == other.at
-            )
-        return bool(np.array_equal(self.slots, other.slots))
+            return isinstance(self.at, slice) and isinstance(other.at, slice) and self.at == other.at
+        return len(self) == len(other) and bool((self.slots == other.slots).all())
 
 
-def rows_of(slots: Slots) -> Rows:
-    """Rows of distinct slots (n,)."""
+def rows_of(slots: Slots | Sequence[int]) -> Rows:
+    """Rows of distinct slots (n,); of those that were asked for lately the same ones again."""
+    return _rows(np.asarray(slots, np.intp).tobytes())
+
+
+@lru_cache(maxsize=64)
+def _rows(key: bytes) -> Rows:
+    slots = np.frombuffer(key, np.intp)
     n = len(slots)
-    if n and slots[-1] - slots[0] == n - 1 and (n < 3 or (np.diff(slots) == 1).all()):
+    if n and slots[-1] - slots[0] == n - 1 and (np.diff(slots) == 1).all():
         return Rows(slots, slice(int(slots[0]), int(slots[-1]) + 1))
     return Rows(slots, slots)

@@ -72,6 +72,24 @@ class Reading:
     t_ns: int = field(default=0, compare=False)
     is_interpolated: bool = False
 
+    def __init__(
+        self,
+        *,
+        name: str,
+        sample: int,
+        t_s: float,
+        value: float | str | None,
+        confidence: float | None = None,
+        quality: float | None = None,
+        t_ns: int = 0,
+        is_interpolated: bool = False,
+    ) -> None:
+        """Written out, for a gateway makes many at every hop."""
+        own = self.__dict__
+        own["name"], own["sample"], own["t_s"], own["value"] = name, sample, t_s, value
+        own["confidence"], own["quality"], own["t_ns"] = confidence, quality, t_ns
+        own["is_interpolated"] = is_interpolated
+
     def marked_interpolated(self) -> Reading:
         """The same, resting on samples that were filled in."""
         return replace(self, is_interpolated=True)

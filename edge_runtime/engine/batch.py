@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,8 @@ class SlottedGraph:
         self._graph = graph
         self._batches = [_Batch(engine.load_batch(bundle, graph, s), graph) for s in sizes if s <= smallest]
         self._states = [np.full((n_slots, math.prod(s.shape)), s.initial, s.dtype) for s in graph.states]
+        self._sizes = [b.n_streams for b in self._batches]
+        self._newest: _Batch | None = None  # which ran last
         self.largest = self._batches[-1].n_streams
 
     def reset(self, slot: int) -> None:
@@ -54,8 +57,10 @@ class SlottedGraph:
             n = self.largest
             parts = [slice(i, i + n) for i in range(0, len(rows), n)]
             return np.concatenate([self.step(rows_of(rows.slots[p]), [x[p] for x in inputs]).copy() for p in parts])
-        batch = next(b for b in self._batches if b.n_streams >= len(rows))
-        self._settle(batch)
+        batch = self._newest
+        if batch is None or batch.kept is not rows:
+            batch = self._newest = self._batches[bisect_left(self._sizes, len(rows))]
+            self._settle(batch)
         return batch.step(rows, inputs, self._states)
 
     def _settle(self, but: _Batch | None) -> None:
@@ -75,12 +80,12 @@ class _Batch:
         self._read = [batch.reads[s.input].reshape(n, -1) for s in graph.states]
         self._written = [_tail(batch.writes[s.output], s) for s in graph.states]
         self._output = batch.writes[graph.outputs[0].name].reshape(n, -1)
-        self._kept: Rows | None = None
+        self.kept: Rows | None = None  # whose newest state lies here
 
     def step(self, rows: Rows, inputs: Sequence[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
         """Run for these slots; their state stays here."""
         n = len(rows)
-        if self._kept is not None and rows.is_same(self._kept):
+        if self.kept is not None and rows.is_same(self.kept):
             for read, written in zip(self._read, self._written, strict=True):
                 read[:n] = written[:n]
         else:
@@ -90,15 +95,15 @@ class _Batch:
         for own, given in zip(self._inputs, inputs, strict=True):
             own[:n] = given
         self._batch.run()
-        self._kept = rows
+        self.kept = rows
         return self._output[:n]
 
     def give_back(self, states: list[np.ndarray]) -> None:
         """Store the newest state of the slots that stepped here last."""
-        if self._kept is not None:
+        if self.kept is not None:
             for stored, written in zip(states, self._written, strict=True):
-                stored[self._kept.at] = written[: len(self._kept)]
-            self._kept = None
+                stored[self.kept.at] = written[: len(self.kept)]
+            self.kept = None
 
 
 def _tail(written: np.ndarray, state: State) -> np.ndarray:

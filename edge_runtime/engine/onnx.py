@@ -61,7 +61,7 @@ class OnnxEngine:
 
     def load(self, bundle: Bundle, graph: Graph) -> OnnxStepper:
         """Load one graph of a bundle with its state bound; raises EngineError if it is refused."""
-        return OnnxStepper(self._ort, self._open(bundle, graph, 1), graph, str(bundle.file(graph.file)))
+        return OnnxStepper(self._ort, self._open(bundle, graph, None), graph, str(bundle.file(graph.file)))
 
     def load_batch(self, bundle: Bundle, graph: Graph, n_streams: int) -> OnnxBatch:
         """Load one graph for that many streams in a call; raises EngineError if it is refused or takes one only."""
@@ -81,7 +81,7 @@ class OnnxEngine:
         log.warning("%s; graphs run on the CPU", text)
         return CPU
 
-    def _options(self, n_streams: int) -> Any:
+    def _options(self, graph: Graph, n_streams: int | None) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -89,19 +89,22 @@ class OnnxEngine:
         # A step needs a few kilobytes for itself: the system's allocator is quicker than an arena, and keeps less.
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_free_dimension_override_by_name(STREAMS, n_streams)
+        options.add_free_dimension_override_by_name(STREAMS, n_streams or 1)
+        if n_streams is not None and graph.integer_operators == 0:
+            # Weights that are only stored as integers become numbers once, at the load, not at every call.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if self.provider != CPU and not self._allow_fallback:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         return options
 
-    def _open(self, bundle: Bundle, graph: Graph, n_streams: int) -> Any:
-        """A session, checked for what it runs on."""
+    def _open(self, bundle: Bundle, graph: Graph, n_streams: int | None) -> Any:
+        """A session for a stepper, or for that many streams in a call; checked for what it runs on."""
         path = bundle.file(graph.file)
         if self._cache is not None and self.provider == CPU:
             key = (bundle.manifest.files.get(graph.file, ""), self.version, self.threads, n_streams)
-            session = self._cache.open(key, path, partial(self._session, n_streams))
+            session = self._cache.open(key, path, partial(self._session, graph, n_streams))
         else:
-            session = self._session(n_streams, path)
+            session = self._session(graph, n_streams, path)
         used = session.get_providers()
         if self.provider not in used[:1] or (len(used) > 1 and self.provider == CPU):
             if not self._allow_fallback:
@@ -110,9 +113,17 @@ class OnnxEngine:
             self.provider = str(used[0])
         return session
 
-    def _session(self, n_streams: int, path: Path, target: Path | None = None, *, is_optimized: bool = False) -> Any:
+    def _session(
+        self,
+        graph: Graph,
+        n_streams: int | None,
+        path: Path,
+        target: Path | None = None,
+        *,
+        is_optimized: bool = False,
+    ) -> Any:
         """A session over a file; `target` keeps the graph as it was optimized."""
-        options = self._options(n_streams)
+        options = self._options(graph, n_streams)
         if target is not None:
             options.optimized_model_filepath = str(target)
         if is_optimized:

@@ -11,40 +11,47 @@ from edge_runtime.contract.rows import Rows, Slots
 from edge_runtime.contract.signal import Float32Array
 from edge_runtime.vitals.quality import FLAT_MV, LARGEST_MV, PIECE_S, SETTLING_S, WINDOW_S
 
+ONE = np.uint64(1)
+BIT_COUNT = getattr(np, "bitwise_count", None)  # from numpy 2 on
+REACH_S = 2.0  # how far before the last hop a sample may be that is asked about
+
 
 class ManyQualities:
-    """Stage of many streams, each in a slot: conditioned hops in; `share` answers about samples of the last hop.
+    """Stage of many streams, each in a slot: conditioned hops in; `judge` answers about samples of the last ones.
 
-    A hop is judged in parts that divide both it and a piece; how many usable pieces there were up to each is kept,
-    so that the share of the last 5 s is a difference of two counts.
+    A hop is judged in parts that divide both it and a piece. A slot's last 64 pieces are the bits of one number, the
+    newest in bit 0, 1 where it is usable.
     """
 
     def __init__(self, rate_hz: int, hop_samples: int, n_slots: int) -> None:
         self._piece = int(PIECE_S * rate_hz)
         self._pieces, self._settling = round(WINDOW_S / PIECE_S), round(SETTLING_S / PIECE_S)
         self._part = math.gcd(self._piece, hop_samples)
-        # Pieces of the last 5 s, those of the hop, and the one before.
-        self._kept = self._pieces + -(-hop_samples // self._piece) + 2
-        self._usable = np.zeros((n_slots, self._kept), np.int32)  # pieces usable among the first n, at n % kept
+        kept = self._pieces + -(-hop_samples // self._piece) + math.ceil(REACH_S / PIECE_S)
+        if kept > 64:
+            raise ValueError(f"a hop of {hop_samples} samples at {rate_hz} Hz: {kept} pieces wanted, 64 are kept")
+        self._window = np.uint64((1 << self._pieces) - 1)
+        self._usable = np.zeros(n_slots, np.uint64)
         self._seen = np.zeros(n_slots, np.int64)
-        self._start = np.zeros(n_slots, np.int64)
         self._filled = np.zeros(n_slots, np.int64)  # samples of the unfinished piece
         self._low, self._high = np.zeros(n_slots, np.float32), np.zeros(n_slots, np.float32)
 
-    def begin(self, slot: int, start: int) -> None:
-        """A segment begins at conditioned sample `start`."""
-        self._start[slot], self._seen[slot], self._filled[slot] = start, 0, 0
-        self._usable[slot, 0] = 0
+    def begin(self, slot: int) -> None:
+        """A segment begins."""
+        self._seen[slot] = self._filled[slot] = 0
+        self._usable[slot] = 0
         self._low[slot], self._high[slot] = np.inf, -np.inf
 
     def watch(self, rows: Rows, hops: Float32Array) -> None:
         """Take in one conditioned hop of each, float32 (n_slots, hop)."""
+        if hops.shape[1] == self._piece:
+            self._count(rows.at, np.minimum.reduce(hops, axis=1), np.maximum.reduce(hops, axis=1))
+            return
         parts = hops.reshape(len(rows), -1, self._part)
-        lows, highs = parts.min(axis=2), parts.max(axis=2)
-        for i in range(parts.shape[1]):
-            low, high = lows[:, i], highs[:, i]
+        lows, highs = np.minimum.reduce(parts, axis=2), np.maximum.reduce(parts, axis=2)
+        for low, high in zip(lows.T, highs.T, strict=True):
             if self._part == self._piece:
-                self._count(rows.slots, low, high)
+                self._count(rows.at, low, high)
                 continue
             slots = rows.slots
             low, high = np.minimum(low, self._low[slots]), np.maximum(high, self._high[slots])
@@ -55,22 +62,33 @@ class ManyQualities:
             self._filled[slots[is_full]] = 0
             self._low[slots[is_full]], self._high[slots[is_full]] = np.inf, -np.inf
 
-    def share(self, slots: Slots, stops: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Shares of usable signal in the 5 s before samples `stops`, which lie in the last hops."""
-        n = (stops - self._start[slots]) // self._piece
-        before = np.maximum(0, n - self._pieces)
-        counts = self._usable[slots, n % self._kept] - self._usable[slots, before % self._kept]
-        return np.asarray(counts / self._pieces)
+    def judge(
+        self, slots: Slots, at: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Of each of these slots, whether a sample is broken, and the share of usable signal before another.
 
-    def is_broken(self, slots: Slots, at: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether samples `at`, of the last seconds, lie in pieces that are flat or out of range."""
-        i = (at - self._start[slots]) // self._piece
-        is_same = self._usable[slots, (i + 1) % self._kept] == self._usable[slots, i % self._kept]
-        return np.asarray(is_same & (i >= self._settling) & (i < self._seen[slots]))
+        at     samples of the last seconds; broken are those in pieces that are flat or out of range
+        stops  samples of the last hops; the share is that of the 5 s before them
+        Both are counted from the segment's begin.
+        """
+        usable, seen, piece = self._usable.take(slots), self._seen.take(slots), at // self._piece
+        # What ended later is shifted out, and what is too old is cut off; of a piece that is not whole nothing is left.
+        is_broken = (usable >> (seen - 1 - piece).view(np.uint64)) & ONE == 0
+        is_broken &= (piece >= self._settling) & (piece < seen)
+        recent = (usable >> (seen - stops // self._piece).view(np.uint64)) & self._window
+        return is_broken, _ones(recent) / self._pieces
 
-    def _count(self, slots: Slots, low: Float32Array, high: Float32Array) -> None:
-        seen = self._seen[slots]
-        moves = high.astype(np.float64) - low >= FLAT_MV
-        is_usable = moves & (np.maximum(-low, high) <= LARGEST_MV) & (seen >= self._settling)
-        self._usable[slots, (seen + 1) % self._kept] = self._usable[slots, seen % self._kept] + is_usable
-        self._seen[slots] = seen + 1
+    def _count(self, at: slice | Slots, low: Float32Array, high: Float32Array) -> None:
+        seen = self._seen[at]
+        is_usable = high.astype(np.float64) - low >= FLAT_MV
+        is_usable &= np.maximum(-low, high) <= LARGEST_MV
+        is_usable &= seen >= self._settling
+        self._usable[at] = self._usable[at] << ONE | is_usable
+        self._seen[at] = seen + 1
+
+
+def _ones(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many bits of each are 1."""
+    if BIT_COUNT is not None:
+        return np.asarray(BIT_COUNT(numbers))
+    return np.asarray(np.unpackbits(numbers.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1), np.int64)
