@@ -18,6 +18,7 @@ from host_tools.command_line import (
     Commands,
     command,
     connection_options,
+    count,
     limit_options,
     runtime_options,
     ship_options,
@@ -77,7 +78,7 @@ def add_fleet(commands: Commands) -> None:
     rollback.add_argument("--to", help="a release's name (default: the one before)")
     limit_options(rollback)
     logs = verb("logs", "the last lines of each service's log", " --lines 50")
-    logs.add_argument("--lines", type=int, default=20, help="of each host (default: 20)")
+    logs.add_argument("--lines", type=count, default=20, help="of each host (default: 20)")
     collect = verb(
         "collect", "bring back what each host says of itself, and files", " --out figures --files 'work/report-*.json'"
     )
@@ -158,10 +159,19 @@ def _print(options: argparse.Namespace, outcomes: Sequence[Outcome], stopped: st
         return
     if options.verb in ("logs", "exec"):
         for one in outcomes:
-            lines = one.answer.get("lines", str(one.answer.get("output", "")).splitlines())
-            for line in lines if isinstance(lines, list) and not one.message else [one.message]:
+            for line in _lines(one):
                 sys.stdout.write(f"{one.host}: {line}\n")
     else:
         Console().print(result_table(outcomes, COLUMNS[options.verb]))
     if stopped:
         sys.stderr.write(f"vitaledge: stopped: {stopped}\n")
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    """What a host's log or program said, or why it did not."""
+    if outcome.message:
+        return [outcome.message]
+    lines = outcome.answer.get("lines")
+    if isinstance(lines, list):
+        return lines or ["no line of the service, or none that this user may read"]
+    return str(outcome.answer.get("output", "")).splitlines()
