@@ -66,7 +66,7 @@ def samples_of(header: Header, index: int) -> tuple[np.ndarray, int | None]:
                 f"{path}: the checksum of {signal.name} is {checksum}; {header.path.name} says {signal.checksum}"
             )
         if i == index:
-            found = samples
+            found = np.ascontiguousarray(samples)  # the other signals are not kept
     return found, FORMATS[number].invalid
 
 
