@@ -84,7 +84,8 @@ class Apply:
             case Tidy(names=names):
                 verb("tidy", root=root, names=list(names))
             case PushRuntime(files=files):
-                self._send([(f"{STAGING}/{file.name}", self._pack(file)) for file in files])
+                bases = {base.name: base for base in step.bases}
+                self._send([(f"{STAGING}/{f.name}", self._pack(f, bases.get(f.name))) for f in files])
             case UnpackRuntime(runtime=runtime, sent=sent, reused=reused):
                 archives = {file.sha256: file.name for file in sent}
                 others = [file.sha256 for file in reused]

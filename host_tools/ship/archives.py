@@ -30,7 +30,10 @@ class Archive:
 
 
 def package_archive(folder: Path | None = None) -> Archive:
-    """The Python files of `edge_runtime` (None: the one imported here), the same bytes every time."""
+    """The Python files of `edge_runtime` (None: the one imported here), the same bytes every time.
+
+    They lie in it as they are: it is compressed on its way, and a later version is sent as the difference to it.
+    """
     folder = folder or Path(next(iter(edge_runtime.__path__)))
     if not (folder / "__init__.py").is_file():
         raise SettingsError(f"{folder}: no __init__.py found; the folder of the package edge_runtime wanted")
@@ -40,7 +43,6 @@ def package_archive(folder: Path | None = None) -> Archive:
         for path in sorted(folder.rglob("*.py")):
             key = f"edge_runtime/{path.relative_to(folder).as_posix()}"
             member = zipfile.ZipInfo(key, EPOCH)
-            member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = 0o644 << 16
             archive.writestr(member, path.read_bytes())
             n += path.stat().st_size

@@ -11,6 +11,7 @@ from edge_runtime.contract.bundle import MANIFEST, Bundle, file_sha256, open_bun
 from host_tools.ship.apply import Apply
 from host_tools.ship.archives import Archive, package_archive, runtime_id
 from host_tools.ship.device import Device, connect, launcher_text
+from host_tools.ship.device_facts import KEPT
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.health import check, switch
@@ -89,7 +90,7 @@ def deploy_on(device: Device, bundle: Bundle, options: ShipOptions, progress: Pr
 
         work = Apply(device, contents, facts, shipped, progress, ask_trust)
         work.run(steps)
-    _keep(bundle, shipped)
+    _keep(bundle, archives, shipped)
     return DeployResult(
         release=wish.release,
         previous=facts.current,
@@ -157,8 +158,11 @@ def _shipped() -> Shipped:
     return Shipped(cache_folder() / "shipped")
 
 
-def _keep(bundle: Bundle, shipped: Shipped) -> None:
+def _keep(bundle: Bundle, archives: list[Archive], shipped: Shipped) -> None:
     """What was shipped now is what the next version differs from."""
+    for archive in archives:
+        if archive.name.endswith(KEPT):
+            shipped.keep(archive.data, archive.sha256)
     for name, sha256 in {MANIFEST: file_sha256(bundle.file(MANIFEST)), **bundle.manifest.files}.items():
         shipped.keep(bundle.file(name), sha256)
     shipped.tidy()
@@ -183,7 +187,12 @@ def _wish(
         launcher=launcher_text(facts.executable),
         keep=options.keep,
         limits=options.limits.with_budget(bundle.manifest.budget),
-        known=shipped.known(sha256 for release in facts.releases.values() for sha256 in release.files.values()),
+        known=shipped.known(
+            [
+                *(sha256 for release in facts.releases.values() for sha256 in release.files.values()),
+                *(sha256 for there in facts.runtimes.values() for sha256 in there.kept.values()),
+            ]
+        ),
     )
     return wish, contents
 

@@ -11,6 +11,10 @@ from typing import Any
 
 from host_tools.ship.device_files import read_json, sha256_of
 
+# Archives that stay beside what was unpacked of them: later versions come as differences. A wheel is compressed, which
+# leaves no small differences.
+KEPT = ".zip"
+
 
 def hashes_below(folder: str, leave_out: Sequence[str]) -> dict[str, str]:
     """sha256 of each file below a folder."""
@@ -87,7 +91,9 @@ def runtime(folder: str, brief: bool) -> dict[str, Any]:
         and all(os.path.isfile(os.path.join(folder, "site", name)) for name in bytecode)
         and not strays(folder)
     )
-    return {"archives": whole, "is_clean": is_clean}
+    kept = [] if brief else [name for name in names_in(folder) if name.endswith(KEPT)]
+    hashes = {name: sha256_of(os.path.join(folder, name)) for name in kept}
+    return {"archives": whole, "is_clean": is_clean, "kept": hashes}
 
 
 def current(root: str) -> str | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from host_tools.ship.device_bytecode import compiled, sweep
+from host_tools.ship.device_facts import KEPT, names_in
 from host_tools.ship.device_files import CHUNK, make_folder, relink, sha256_of, sync, write_synced
 from host_tools.ship.device_loop import RefusedError
 
@@ -161,6 +162,10 @@ def reuse(root: str, archive: str, site: str) -> dict[str, str]:
                 os.link(os.path.join(there, key), place)
             except OSError:
                 shutil.copyfile(os.path.join(there, key), place)
+        for kept in names_in(os.path.join(runtimes, name)):
+            source = os.path.join(runtimes, name, kept)
+            if kept.endswith(KEPT) and sha256_of(source) == archive:
+                shutil.copyfile(source, os.path.join(os.path.dirname(site), kept))
         return files
     raise RefusedError(f"archive {archive[:12]}... is in no runtime of this device any more")
 
@@ -173,6 +178,9 @@ def unpack(root: str, staging: str, runtime: str, sent: dict[str, str], reused: 
     os.makedirs(site)
     archives = {sha256: unzip(os.path.join(staging, name), site) for sha256, name in sorted(sent.items())}
     archives |= {sha256: reuse(root, sha256, site) for sha256 in sorted(reused)}
+    for name in sent.values():
+        if name.endswith(KEPT):
+            os.replace(os.path.join(staging, name), os.path.join(folder, name))
     note = {"schema": 1, "id": runtime, "archives": archives, "bytecode": compiled(site)}
     write_synced(os.path.join(folder, "runtime.json"), json.dumps(note).encode())
     sync_disk(folder)

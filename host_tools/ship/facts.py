@@ -24,10 +24,12 @@ class RuntimeFacts:
     """One runtime on the device: sha256 of each archive in it, and whether all its files are as they were.
 
     is_clean  its bytecode is as it was made, and nothing lies there besides
+    kept      archives that stayed there: name -> sha256
     """
 
     archives: dict[str, bool]
     is_clean: bool = True
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,12 +92,18 @@ class Tidy:
 
 @dataclass(frozen=True, kw_only=True)
 class PushRuntime:
-    """Send the archives that the device has in no runtime."""
+    """Send the archives that the device has in no runtime.
+
+    bases  for some of them, an older one there: the difference is sent
+    """
 
     files: tuple[File, ...]
+    bases: tuple[There, ...] = ()
 
     def __str__(self) -> str:
-        return f"send the runtime: {', '.join(f.name.split('-')[0] for f in self.files)} ({_size(self.files)})"
+        names = ", ".join(f.name.split("-")[0] for f in self.files)
+        differences = f", {len(self.bases)} as a difference" if self.bases else ""
+        return f"send the runtime: {names} ({_size(self.files)}{differences})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +261,18 @@ def _runtime_steps(facts: Facts, wish: Wish) -> list[Step]:
     lacking = tuple(archive for archive in wish.archives if archive.sha256 not in on_device)
     reused = tuple(archive for archive in wish.archives if archive.sha256 in on_device)
     unpack = UnpackRuntime(runtime=wish.runtime, sent=lacking, reused=reused)
-    return [PushRuntime(files=lacking), unpack] if lacking else [unpack]
+    bases = tuple(one for archive in lacking if (one := _older(facts, wish, archive)))
+    return [PushRuntime(files=lacking, bases=bases), unpack] if lacking else [unpack]
+
+
+def _older(facts: Facts, wish: Wish, archive: File) -> There | None:
+    """An archive of that name which the device kept and the host knows, too; the active release's first."""
+    active = facts.releases[facts.current].runtime if facts.current else ""
+    for runtime in sorted(facts.runtimes, key=lambda name: (name != active, name)):
+        sha256 = facts.runtimes[runtime].kept.get(archive.name, "")
+        if sha256 in wish.known:
+            return There(name=archive.name, path=f"runtime/{runtime}/{archive.name}", sha256=sha256)
+    return None
 
 
 def _release_steps(facts: Facts, wish: Wish) -> list[Step]:

@@ -35,13 +35,14 @@ class Shipped:
             (self._folder / sha256).unlink()
         return None
 
-    def keep(self, source: Path, sha256: str) -> None:
-        """Remember a file; a cache that cannot be written costs bytes on the next way, and nothing else."""
+    def keep(self, source: Path | bytes, sha256: str) -> None:
+        """Remember contents; a cache that cannot be written costs bytes on the next way, and nothing else."""
         with contextlib.suppress(OSError):
-            if (self._folder / sha256).is_file() or source.stat().st_size > LARGEST_BYTES:
+            n_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
+            if (self._folder / sha256).is_file() or n_bytes > LARGEST_BYTES:
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            contents = source.read_bytes()
+            contents = source if isinstance(source, bytes) else source.read_bytes()
             handle, aside = tempfile.mkstemp(dir=self._folder, prefix=".part-")
             with os.fdopen(handle, "wb") as stream:
                 stream.write(contents)
