@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import nn
 
+from edge_runtime.contract.errors import EdgeError
 from host_tools.compress.guard import judge
 from host_tools.compress.known import Planned
 from host_tools.compress.step import Candidate, Lab
@@ -50,13 +51,18 @@ class Chains:
     def make(
         self, start: str, seed: int, steps: Sequence[Planned], teachers: Sequence[Link] = (), *, how: str = "student"
     ) -> Link:
-        """Run `steps` from an untrained network of kind `start` (student or teacher)."""
+        """Run `steps` from an untrained network of kind `start` (student or teacher).
+
+        Raises EdgeError naming a step that refuses its settings, this model or these examples.
+        """
         fit = self._task.teacher_fit if how == "teacher" else self._task.student_fit
         text = f"{self._base} {start} {seed} {fit!r} {[t.key for t in teachers]}"
         keys = [_hash(text)]
         for step in steps:
             keys.append(_hash(f"{keys[-1]} {step.text} {source_digest(step.module)}"))
         link, done = self._newest(keys, start, seed)
+        if not steps:
+            self._write(link)
         for step, key in zip(steps[done:], keys[done + 1 :], strict=True):
             link = self._advance(link, step, key, seed, fit, teachers)
             self._write(link)
@@ -90,12 +96,15 @@ class Chains:
         torch.manual_seed(seed)
         # Steps may train in place; what was before must stay whole for the guard and for rows that branch off.
         handed = replace(link.candidate, network=copy.deepcopy(link.candidate.network))
-        made, refused = step.step.apply(handed, lab), link.refused
-        if step.guard is not None:
-            verdict = judge(step.guard, link.candidate, made, lab)
-            if verdict.reasons:
-                refused = (*refused, *(f"{step.name}: {reason}" for reason in verdict.reasons))
-                made = link.candidate.then(link.candidate.network, verdict.table)
+        refused = link.refused
+        try:
+            made = step.step.apply(handed, lab)
+            verdict = None if step.guard is None else judge(step.guard, link.candidate, made, lab)
+        except EdgeError as error:
+            raise EdgeError(f"step {step.name!r}: {error}") from error
+        if verdict is not None and verdict.reasons:
+            refused = (*refused, *(f"{step.name}: {reason}" for reason in verdict.reasons))
+            made = link.candidate.then(link.candidate.network, verdict.table)
         seconds = link.seconds + time.monotonic() - begun
         return Link(candidate=made, refused=refused, seconds=seconds, key=key)
 

@@ -17,7 +17,7 @@ from host_tools.tasks.task import Fold, Task
 def judge_claims(
     study: Study, task: Task, rows: Sequence[RowResult], folds: Sequence[Fold], ns: Mapping[str, np.ndarray]
 ) -> Iterator[ClaimResult]:
-    """Every claim of the study with what was found."""
+    """Every claim of the study with what was found: nothing where one of its rows is not among `rows`."""
     by_name = {r.name: r for r in rows}
     share = len(folds[0].test) / len(folds[0].train) if len({c.fold for c in rows[0].cells}) > 1 else 0.0
     for claim in study.claim:
@@ -36,6 +36,8 @@ def judge_claims(
 def _find(
     claim: Claim, study: Study, rows: Mapping[str, RowResult], task: Task, share: float, ns: Mapping[str, np.ndarray]
 ) -> Estimate:
+    if claim.row not in rows or (claim.against and claim.against not in rows):
+        return Estimate(value=None)  # refused
     row, metric = rows[claim.row], task.metric
     if claim.figure in ("bytes", "parameters"):
         return Estimate(value=float(row.file_bytes if claim.figure == "bytes" else row.parameters))

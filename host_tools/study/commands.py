@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from host_tools.command_line import Commands, command, count, say
@@ -51,9 +52,10 @@ def add_pack(commands: Commands) -> None:
 def _study(options: argparse.Namespace) -> int:
     from host_tools.bars import console_bars
     from host_tools.data.sets import data_root
+    from host_tools.study.place import Place
     from host_tools.study.plan import STUDIES, load_study
     from host_tools.study.report import verdicts, write_reports
-    from host_tools.study.run import Place, run_study
+    from host_tools.study.run import run_study
 
     if options.study == "list":
         names = sorted(p.stem for p in STUDIES.glob("*.toml"))
@@ -65,9 +67,18 @@ def _study(options: argparse.Namespace) -> int:
         jobs = options.jobs or os.cpu_count() or 1
         result = run_study(study, place, jobs=jobs, command=options.command_line, tick=tick)
     files = write_reports(result, place.out, options.publish)
-    text = "\n".join(f"{c['verdict']:12} {c['title']}" for c in verdicts(result))
-    say(options, {"files": [str(f) for f in files], "claims": verdicts(result)}, f"{text}\nreport  {files[1]}")
-    return 0
+    lines = [f"{c['verdict']:12} {c['title']}" for c in verdicts(result)]
+    lines += [f"{'refused':12} row {r.name!r}: {r.why}" for r in result.refused]
+    found = {
+        "files": [str(f) for f in files],
+        "claims": verdicts(result),
+        "refused": [asdict(r) for r in result.refused],
+    }
+    say(options, found, "\n".join([*lines, f"report  {files[1]}"]))
+    if result.refused:
+        n, m = len(result.refused), len(study.row)
+        sys.stderr.write(f"vitaledge: {n} of {m} rows refused; mend them and run the same command: the rest is kept\n")
+    return 1 if result.refused else 0
 
 
 def _pack(options: argparse.Namespace) -> int:

@@ -42,8 +42,9 @@ def _parts(result: StudyResult) -> Iterator[str]:
         )
     yield "<h2>The table</h2>"
     rows = [[escape(cell) for cell in words.line(result, r)] for r in result.rows]
-    for row, found in zip(rows, result.rows, strict=True):
-        row[0] += f"<small>{escape(found.note)}</small>" if found.note else ""
+    rows += [[escape(cell) for cell in words.refused_line(result, r)] for r in result.refused]
+    for row, note in zip(rows, [*(r.note for r in result.rows), *(r.note for r in result.refused)], strict=True):
+        row[0] += f"<small>{escape(note)}</small>" if note else ""
     yield table([escape(h) for h in words.heads(result)], rows, kind="dense")
     yield _figure(intervals_svg(result), f"{result.metric.title} of every row, 95 % interval; one dot a cell")
     yield _figure(trade_off_svg(result), f"{result.metric.title} against the bytes of the ONNX file (logarithmic)")
@@ -55,9 +56,9 @@ def _parts(result: StudyResult) -> Iterator[str]:
 
 
 def _refusals(result: StudyResult) -> Iterator[str]:
-    refused = [(r.name, c.fold, c.seed, why) for r in result.rows for c in r.cells for why in c.refused]
+    refused = words.refusals(result)
     if refused:
-        yield "<h2>Refused by guards</h2>"
+        yield f"<h2>{words.REFUSED}</h2>"
         yield table(("row", "fold", "seed", "why"), [[escape(str(v)) for v in line] for line in refused])
 
 

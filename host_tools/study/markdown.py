@@ -34,8 +34,9 @@ def _lines(result: StudyResult) -> Iterator[str]:
         ]
         yield from _table(heads, rows)
     yield "## The table\n"
-    yield from _table(words.heads(result), (words.line(result, r) for r in result.rows))
-    notes = [(r.name, r.note) for r in result.rows if r.note]
+    lines = [*(words.line(result, r) for r in result.rows), *(words.refused_line(result, r) for r in result.refused)]
+    yield from _table(words.heads(result), lines)
+    notes = [*((r.name, r.note) for r in result.rows if r.note), *((r.name, r.note) for r in result.refused if r.note)]
     if notes:
         yield from (f"- **{name}**: {note}" for name, note in notes)
         yield ""
@@ -48,9 +49,9 @@ def _lines(result: StudyResult) -> Iterator[str]:
 
 
 def _refusals(result: StudyResult) -> Iterator[str]:
-    refused = [(r.name, c.fold, c.seed, why) for r in result.rows for c in r.cells for why in c.refused]
+    refused = words.refusals(result)
     if refused:
-        yield "## Refused by guards\n"
+        yield f"## {words.REFUSED}\n"
         yield from (f"- {name}, fold {fold}, seed {seed}: {why}" for name, fold, seed, why in refused)
         yield ""
 

@@ -20,10 +20,10 @@ from host_tools.export.pack_window import Cost, PackedWindow, one_window, pack_w
 from host_tools.measure.integer_layers import integer_layers
 from host_tools.measure.macs import macs, parameters
 from host_tools.study.personal import GAIN
+from host_tools.study.place import Place, cell_files, options_key
 from host_tools.study.plan import Row, Study
 from host_tools.study.result import Cell, RowResult, StudyResult, from_json
 from host_tools.study.row_card import ShippedCell, row_card
-from host_tools.study.run import Place, cell_files, options_key
 from host_tools.tasks.known import open_task
 from host_tools.tasks.shipping import shipping_of
 
@@ -79,14 +79,15 @@ class PackedRow:
 def pack_row(study: Study, out: Path, choice: Choice, destination: Path, engine: Engine) -> PackedRow:
     """Pack the chosen model, which lies with the study's report under `out`.
 
-    Raises SettingsError for an unfinished study, a row, fold or seed that is not there, a task that does not say how
-    it is shipped, and a destination that is something else than a bundle; ParityError if two forms disagree.
+    Raises SettingsError for an unfinished study, a row that is refused, a fold or seed that is not there, a task that
+    does not say how it is shipped, and a destination that is something else than a bundle; ParityError if two forms
+    disagree.
     """
     planned = _planned(study, choice.row)
     task = open_task(study.task, study.options_of(planned))
     shipping = shipping_of(study.task, task)
     result = finished(study, out)
-    row = next(r for r in result.rows if r.name == planned.name)
+    row = _measured(result, planned.name)
     cell = _chosen(row, choice)
     if destination.exists() and not (destination / MANIFEST).is_file():
         raise SettingsError(f"{destination}: is there, and is no bundle; a new folder or a bundle to replace wanted")
@@ -162,6 +163,13 @@ def _planned(study: Study, name: str) -> Row:
     if name not in names:
         raise SettingsError(f"study {study.name}: no row {name!r}; rows are {', '.join(map(repr, names))}")
     return study.find(name)
+
+
+def _measured(result: StudyResult, name: str) -> RowResult:
+    for refused in result.refused:
+        if refused.name == name:
+            raise SettingsError(f"row {name!r} has no model to pack: it is refused, {refused.why}")
+    return next(r for r in result.rows if r.name == name)
 
 
 def _chosen(row: RowResult, choice: Choice) -> Cell:

@@ -68,6 +68,38 @@ class RowResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a row has no model on a fold with a seed."""
+
+    fold: str
+    seed: int
+    reason: str
+
+    def to_text(self) -> str:
+        """Where and why."""
+        return f"fold {self.fold}, seed {self.seed}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedRow:
+    """A row without figures: on at least one fold and seed a step could not be taken, or its result not be exported.
+
+    cells  that the row should have had
+    """
+
+    name: str
+    note: str
+    refusals: tuple[Refusal, ...]
+    cells: int
+
+    @property
+    def why(self) -> str:
+        """The first refusal, and how many there are."""
+        first = self.refusals[0].to_text()
+        return first if self.cells == 1 else f"{first} ({len(self.refusals)} of {self.cells} models)"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClaimResult:
     """What the table must show, and what it shows."""
 
@@ -122,6 +154,7 @@ class StudyResult:
     seconds: float
     rows: tuple[RowResult, ...]
     claims: tuple[ClaimResult, ...]
+    refused: tuple[RefusedRow, ...] = ()
 
 
 def to_json(result: StudyResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from host_tools.measure.cells import NONE, si, size
-from host_tools.study.result import ClaimResult, Estimate, RowResult, StudyResult
+from host_tools.study.result import ClaimResult, Estimate, RefusedRow, RowResult, StudyResult
 
 
 def figure(result: StudyResult, found: Estimate | None, *, interval: bool = True) -> str:
@@ -81,6 +81,19 @@ def line(result: StudyResult, row: RowResult) -> tuple[str, ...]:
     )
 
 
+def refused_line(result: StudyResult, row: RefusedRow) -> tuple[str, ...]:
+    """A row of the main table without figures."""
+    return (row.name, "refused", *[NONE] * (len(heads(result)) - 3), f"{len(row.refusals)} of {row.cells}")
+
+
+def refusals(result: StudyResult) -> list[tuple[str, str, int, str]]:
+    """Row, fold, seed and why: of refused rows, then of steps that guards refused."""
+    return [
+        *((r.name, c.fold, c.seed, f"no model: {c.reason}") for r in result.refused for c in r.refusals),
+        *((r.name, c.fold, c.seed, why) for r in result.rows for c in r.cells for why in c.refused),
+    ]
+
+
 def conditions(result: StudyResult) -> list[tuple[str, str]]:
     """What a reader needs to make the table again."""
     runs = {"one-to-one": "seed i on fold i", "by-repeat": "seed i on the folds of repeat i"}.get(
@@ -99,10 +112,12 @@ def conditions(result: StudyResult) -> list[tuple[str, str]]:
     ]
 
 
+REFUSED = "What was refused"
 METHOD = (
     "Figures are of the exported ONNX file in ONNX Runtime, on test examples of all folds together, mean of the seeds; "
     "intervals by resampling groups (95 %). Gains and losses are paired by fold and seed; with several runs over all "
     "folds, their interval is Student's t over the runs (what another seed would give here), with one run it is "
     "over folds with the correction of Nadeau and Bengio. A call is one example on one thread, all rows "
-    "called in turns. A guard that refuses a step leaves the row with the model before it."
+    "called in turns. A guard that refuses a step leaves the row with the model before it; a row that has no model on "
+    "some fold and seed has no figures."
 )

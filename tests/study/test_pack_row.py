@@ -26,11 +26,12 @@ from host_tools.export.pack_window import Cost, Description, pack_window
 from host_tools.export.plain import export_plain
 from host_tools.measure.logits import network_logits
 from host_tools.study.pack_row import Choice, PackedRow, finished, pack_row
+from host_tools.study.place import Place
 from host_tools.study.plan import Study, load_study
 from host_tools.study.report import write_reports
-from host_tools.study.result import RowResult, StudyResult
+from host_tools.study.result import Refusal, RefusedRow, RowResult, StudyResult
 from host_tools.study.row_card import ShippedCell, row_card
-from host_tools.study.run import Place, run_study
+from host_tools.study.run import run_study
 from host_tools.tasks.known import open_task
 from host_tools.tasks.shipped import SHIPPED
 from host_tools.tasks.shipping import Shipping, shipping_of
@@ -301,6 +302,16 @@ def test_a_model_that_was_deleted_is_named(study: Study, folder: Path, result: S
     (tmp_path / "report.json").write_bytes((folder / "out" / "report.json").read_bytes())
     with pytest.raises(SettingsError, match=rf"cells/{result.rows[0].cells[0].key}\.onnx: no such file"):
         pack_row(study, tmp_path, Choice(row="student"), tmp_path / "bundle", OnnxEngine())
+
+
+def test_a_refused_row_is_not_packed(study: Study, result: StudyResult, tmp_path: Path) -> None:
+    why = (Refusal(fold="1", seed=1, reason="step 'quantize': no"),)
+    refused = RefusedRow(name="INT8", note="", refusals=why, cells=2)
+    write_reports(replace(result, rows=result.rows[:1], refused=(refused,)), tmp_path)
+    with pytest.raises(
+        SettingsError, match="row 'INT8' has no model to pack: it is refused, fold 1, seed 1: step 'quantize': no"
+    ):
+        pack_row(study, tmp_path, Choice(row="INT8"), tmp_path / "bundle", OnnxEngine())
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(

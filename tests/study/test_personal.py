@@ -22,9 +22,10 @@ from host_tools.export.plain import export_plain
 from host_tools.study.chains import Link
 from host_tools.study.markdown import to_markdown
 from host_tools.study.personal import Personal, compare, last_layer, personal_weights, summary
+from host_tools.study.place import Place
 from host_tools.study.plan import load_study
 from host_tools.study.result import RowResult, StudyResult, from_json, to_json
-from host_tools.study.run import Place, run_study
+from host_tools.study.run import run_study
 from host_tools.tasks.task import Examples
 
 RNG = np.random.default_rng(0)

@@ -13,9 +13,10 @@ from host_tools.cli import main
 from host_tools.study.claims import judge_claims
 from host_tools.study.html import to_html
 from host_tools.study.markdown import to_markdown
+from host_tools.study.place import Place
 from host_tools.study.plan import Study, load_study
 from host_tools.study.result import ClaimResult, Estimate, StudyResult, from_json, to_json
-from host_tools.study.run import Place, run_study
+from host_tools.study.run import run_study
 from tests.toy_task import Waves
 
 TASK = f"{Path(__file__).parents[1] / 'toy_task.py'}:Waves"
