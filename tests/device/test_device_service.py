@@ -26,6 +26,9 @@ from service_container import (
     wait_until,
 )
 
+from host_tools.fleet.inventory import Host
+from host_tools.fleet.run import run_on
+from host_tools.fleet.verbs import logs
 from host_tools.ship import service
 from host_tools.ship.deploy import deploy, rollback, status
 from host_tools.ship.device import connect
@@ -308,6 +311,24 @@ def test_what_root_says_of_signers_the_user_who_deploys_cannot_change(container,
             rollback(container.target, options=container.options(limits=LIMITS))
     finally:
         trust(container.as_root, [], everywhere=True, options=container.options())
+
+
+def test_the_service_s_log_is_read_from_every_host_of_a_fleet(container, good):
+    names = {"root": container.as_root, "pi": container.target}
+    hosts = [Host(name=name, target=target, groups=(), variables={}) for name, target in names.items()]
+
+    def lines():
+        found = run_on(hosts, logs(5), container.options())
+        assert [one.message for one in found] == ["", ""]
+        return {one.host: one.answer["lines"] for one in found}
+
+    of_root, of_pi = lines().values()
+    assert len(of_root) == 5
+    assert any("edge-runtime[" in line and '"name": "beat"' in line for line in of_root)
+    # systemd-journald(8): the system's journal is for root and the group systemd-journal.
+    assert of_pi == []
+    container.run("usermod -aG systemd-journal pi")
+    assert len(lines()["pi"]) == 5
 
 
 def test_removing_leaves_releases_and_nothing_else(container, good):
