@@ -27,7 +27,7 @@ say libc "${libc:-$(ldd --version 2>&1 | head -n 1)}"
 asks='import struct, sys
 print("%d.%d.%d %s %d %s" % (sys.version_info[:3] + (sys.implementation.name, struct.calcsize("P") * 8, sys.executable)))'
 for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python3.10 "$root/python/current/bin/python3"; do
-    say python "$("$python" -I -S -c "$asks" 2>/dev/null)"
+    say python "$("$python" -I -S -B -c "$asks" 2>/dev/null)"
 done
 
 above=$root
