@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,6 @@ def newer(folder: Path, day: int) -> Path:
     """The same model, packed on a later day: another release."""
     shutil.copytree(BUNDLE, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["created"] = f"2030-01-{day:02d}T00:00:00Z"
+    manifest["created"] = f"{date(2030, 1, 1) + timedelta(day)}T00:00:00Z"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
