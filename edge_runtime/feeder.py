@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edge_runtime.contract.errors import EdgeError
 from edge_runtime.contract.signal import StreamSpec
-from edge_runtime.gateway import Stream
+from edge_runtime.inbox import Inlet
 from edge_runtime.sensors.source import Source
 from edge_runtime.service import Heart, Link, Stop, awaited
 
@@ -42,7 +42,7 @@ class Feeder:
         self._open_source, self._stop, self._wake = open_source, stop, wake
         self._clock, self._sleep = clock, sleep
         self._heart = Heart(clock, self._said)
-        self._stream: Stream | None = None
+        self._stream: Inlet | None = None
         self._joined = threading.Event()
         before = threading.stack_size(STACK_BYTES)
         self._thread = threading.Thread(target=self._run, name=f"stream {name}", daemon=True)
@@ -54,7 +54,7 @@ class Feeder:
         """Whether something may still come."""
         return self._thread.is_alive()
 
-    def join(self, stream: Stream | None) -> None:
+    def join(self, stream: Inlet | None) -> None:
         """Offer the blocks to this stream from now on; None ends the thread."""
         self._stream = stream
         self._joined.set()

@@ -15,7 +15,7 @@ from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.preprocess_many import HopConditioner
 from edge_runtime.contract.rows import Rows, rows_of
 from edge_runtime.contract.signal import Block, Float32Array, Ledger, Reading, StreamSpec
-from edge_runtime.inbox import End, Inbox, Item, Lost
+from edge_runtime.inbox import End, Inlet, Item, Lost
 from edge_runtime.many import DueHops, ManyStreams
 from edge_runtime.pipeline import MAX_MISSING_SHARE, MISSING_CHECK_S
 from edge_runtime.sensors.sensor_block import SensorBlock
@@ -28,53 +28,23 @@ AWAITED_NS = 1_000_000_000  # who brought nothing for so long is not waited for
 NOWHERE = -1
 
 
-class Stream:
-    """One wearable: offer it blocks from any one thread, the gateway's thread does the rest.
+class Stream(Inlet):
+    """One wearable, which owns a slot."""
 
-    Its ledger balances when the stream `is_over`; `error` says why it broke, if it did.
-    """
-
-    __slots__ = (
-        "_brought",
-        "error",
-        "hold_left",
-        "inbox",
-        "is_closing",
-        "is_over",
-        "ledger",
-        "missing",
-        "name",
-        "rate_hz",
-        "segment_start",
-        "slot",
-        "word",
-    )
+    __slots__ = ("hold_left", "is_closing", "missing", "segment_start", "slot", "word")
 
     def __init__(self, name: str, rate_hz: float, slot: int, bound: int, brought: deque[Stream]) -> None:
-        self.name, self.rate_hz, self.slot = name, rate_hz, slot
-        self.inbox, self.ledger = Inbox(bound), Ledger()
-        self._brought = brought
+        super().__init__(name, rate_hz, bound, brought)
+        self.slot = slot
         self.segment_start: int | None = None
         self.missing = self.hold_left = 0
-        self.is_closing = self.is_over = False
-        self.error: Exception | None = None
+        self.is_closing = False
         self.word = BeatWord(rate_hz, BEAT_SPAN_S)
 
     @property
     def is_behind(self) -> bool:
         """Whether more than the step that is due waits."""
         return self.is_closing or len(self.inbox) > 0
-
-    def offer(self, block: Block) -> bool:
-        """Queue a block; False if there was no room for it, which the ledger will tell."""
-        is_taken = self.inbox.offer(block)
-        self._brought.append(self)
-        return is_taken
-
-    def end(self, error: Exception | None = None) -> None:
-        """Nothing more comes; what is queued is still scored."""
-        self.inbox.end(error)
-        self._brought.append(self)
 
 
 class Gateway:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.command_line import Commands, bundle_command
 from edge_runtime.contract.dataclass import dataclass
-from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.errors import EngineError, SettingsError
 from edge_runtime.contract.strict import build
 
 if TYPE_CHECKING:
     from edge_runtime.contract.bundle import Bundle
     from edge_runtime.contract.signal import Ledger
+    from edge_runtime.gateway_service import M, S, Scores
     from edge_runtime.sensors.source import Source
     from edge_runtime.sinks.jsonlines import Sink
-    from edge_runtime.slots import Model
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
   edge-runtime gateway BUNDLE --streams ward.toml --json
@@ -36,6 +39,8 @@ FILE.toml has a table of streams and, if wanted, other limits than these:
   bed1 = "serial:///dev/ttyUSB0?protocol=csv&rate_hz=250"
   bed2 = "tcp://10.0.0.7:7000?protocol=edge"
 
+Streams share the engine's calls where bundle and engine allow it (ecg-beats on ONNX Runtime); in all other cases each
+has a pipeline of its own. Which way it goes is said at the start.
 A new bundle takes over without a lost sample when `current` names another release, or on SIGHUP; one that does not
 open, or reads signals another way, is refused and the old one goes on.
 """
@@ -74,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = read_settings(options.streams, options.sources)
     sink = NamedJsonLines if options.json else NamedTextLines
-    return _serve(options, settings, lambda name: sink(sys.stdout, name), options.status)
+    return _serve(options, settings, lambda name: sink(sys.stdout, name), options.status, log.info)
 
 
 def follow(options: argparse.Namespace) -> int:
@@ -87,37 +92,62 @@ def follow(options: argparse.Namespace) -> int:
 
 
 def _serve(
-    options: argparse.Namespace, settings: GatewaySettings, make_sink: Callable[[str], Sink], status_s: float
+    options: argparse.Namespace,
+    settings: GatewaySettings,
+    make_sink: Callable[[str], Sink],
+    status_s: float,
+    tell: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Run until told to stop; `tell` hears which way it goes."""
+    from edge_runtime.contract.bundle import open_bundle
+    from edge_runtime.gateway import Gateway
+    from edge_runtime.gateway_ways import Ways, why_one_by_one
+    from edge_runtime.one_by_one import OneByOne
+
+    found, n_slots = open_bundle(options.bundle), len(settings.streams)
+    ways = Ways(engine=options.engine, precision=options.precision, threads=options.threads, n_slots=n_slots)
+    why = why_one_by_one(found.manifest, options.engine)
+    if why is None:
+        try:
+            model = ways.together(found)
+        except EngineError as error:
+            if options.engine != "auto":
+                raise
+            why = str(error)
+        else:
+            tell(f"{found.id}: streams share the engine's calls")
+            gateway = Gateway(model, n_slots=n_slots, queue_s=settings.queue_s, deadline_s=settings.deadline_s)
+            return _run(options, settings, found, gateway, ways.together, make_sink, status_s)
+    tell(f"{found.id}: a pipeline for each stream ({why})")
+    piped = OneByOne(ways.one_by_one(found), n_slots=n_slots, queue_s=settings.queue_s)
+    return _run(options, settings, found, piped, ways.one_by_one, make_sink, status_s)
+
+
+def _run(
+    options: argparse.Namespace,
+    settings: GatewaySettings,
+    found: Bundle,
+    gateway: Scores[S, M],
+    opened: Callable[[Bundle], M],
+    make_sink: Callable[[str], Sink],
+    status_s: float,
 ) -> int:
     import time
 
-    from edge_runtime.contract.bundle import open_bundle
-    from edge_runtime.forms import EngineWish, open_form
-    from edge_runtime.gateway import Gateway
     from edge_runtime.gateway_service import GatewayService
     from edge_runtime.hot_swap import Watcher
     from edge_runtime.service import stop_on_signals, systemd_notifier
-    from edge_runtime.slots import open_model
     from edge_runtime.streams import StreamNote, notes_folder
-
-    found = open_bundle(options.bundle)
-    n_slots = len(settings.streams)
-
-    def opened(new: Bundle) -> Model:
-        # LiteRT takes one stream in a call, so it is no choice here.
-        wish: EngineWish = "onnxruntime" if options.engine == "auto" else options.engine
-        return open_model(*open_form(new, wish, options.precision, options.threads), n_slots)
 
     def note(name: str, so_far: Callable[[], Ledger]) -> Callable[[], None]:
         made = StreamNote(f"{name}={settings.streams[name]}", found.id, notes_folder())
         made.follow(_SoFar(so_far=so_far))
         return made.write
 
-    model = opened(found)
     watcher = Watcher(options.bundle, found.path, opened, time.monotonic_ns)
     with stop_on_signals() as stop, _on_hangup(watcher.ask):
         service = GatewayService(
-            Gateway(model, n_slots=n_slots, queue_s=settings.queue_s, deadline_s=settings.deadline_s),
+            gateway,
             {name: _opener(url) for name, url in settings.streams.items()},
             make_sink,
             stop=stop,

@@ -6,15 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
 
+from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.errors import EdgeError, SettingsError
-from edge_runtime.contract.signal import Ledger
+from edge_runtime.contract.signal import Ledger, Reading, StreamSpec
 from edge_runtime.feeder import Feeder
-from edge_runtime.gateway import Gateway, Stream
+from edge_runtime.inbox import Inlet
 from edge_runtime.sensors.source import Source
 from edge_runtime.service import SERVING, Heart, Stop
 from edge_runtime.sinks.jsonlines import Sink
-from edge_runtime.slots import Model
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,50 @@ STATUS_S = 10.0
 LAST_WORDS_S = 2.0  # for threads to close their sources
 
 
-class GatewayService:
+class HasBundle(Protocol):
+    """What scores streams, opened."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What was opened."""
+
+
+S = TypeVar("S", bound=Inlet)
+M = TypeVar("M", bound=HasBundle)
+
+
+class Scores(Protocol[S, M]):
+    """Samples of many streams -> readings: together (gateway.py) or one by one (one_by_one.py)."""
+
+    streams: dict[str, S]
+
+    @property
+    def model(self) -> M:
+        """What scores the streams now."""
+
+    def swap(self, model: M) -> None:
+        """Go on with another bundle; raises BundleError if it cannot take over."""
+
+    def join(self, name: str, spec: StreamSpec) -> S:
+        """A new stream; raises SettingsError if it does not suit the bundle, or there is no room."""
+
+    def ledger(self, stream: S) -> Ledger:
+        """Where the stream's samples went so far; what is not scored yet counts as neither."""
+
+    def so_far(self, stream: S) -> Ledger:
+        """The ledger as if the stream ended now; it balances."""
+
+    def lag_s(self, stream: S) -> float:
+        """Signal of the stream that waits, in seconds."""
+
+    def step(self, now_ns: int) -> list[tuple[S, Reading]]:
+        """Do what is due; streams that end leave."""
+
+    def wait_s(self, now_ns: int) -> float | None:
+        """How long until `step` has something to do: 0 if it has now, None if only after an offer."""
+
+
+class GatewayService(Generic[S, M]):
     """The loop of a gateway.
 
     make_sink  a sink for a stream's name
@@ -34,12 +78,12 @@ class GatewayService:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: Scores[S, M],
         sources: Mapping[str, Callable[[], Source]],
         make_sink: Callable[[str], Sink],
         *,
         stop: Stop,
-        next_model: Callable[[], Model | None] = lambda: None,
+        next_model: Callable[[], M | None] = lambda: None,
         make_note: Callable[[str, Callable[[], Ledger]], Callable[[], None]] = lambda name, so_far: lambda: None,
         status: Callable[[str, str, Ledger, float], None] | None = None,
         status_s: float = STATUS_S,
@@ -54,7 +98,7 @@ class GatewayService:
         self._heart = Heart(clock, notify)
         self._wake = threading.Event()
         self._sinks: dict[str, Sink] = {}
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, S] = {}
         self._notes: dict[str, Callable[[], None]] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.n_broken = 0
@@ -126,7 +170,7 @@ class GatewayService:
             self._finish(name)
         return len(said)
 
-    def _take_over(self, model: Model) -> None:
+    def _take_over(self, model: M) -> None:
         try:
             self._gateway.swap(model)
         except EdgeError as error:

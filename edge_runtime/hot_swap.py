@@ -7,18 +7,20 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from edge_runtime.contract.bundle import Bundle, open_bundle
 from edge_runtime.contract.errors import BundleError, EdgeError
-from edge_runtime.slots import Model
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M")  # what a bundle is opened as
 
 LOOK_S = 1.0
 CURRENT, RELEASES, NOTE = "current", "releases", "release.json"
 
 
-class Watcher:
+class Watcher(Generic[M]):
     """Says once of each bundle that becomes active that it does, when it is open and ready to take over.
 
     path     of the running bundle, as the user gave it: a link to it, or a release with `current` beside its folder
@@ -30,7 +32,7 @@ class Watcher:
         self,
         path: Path,
         running: Path,
-        open_: Callable[[Bundle], Model],
+        open_: Callable[[Bundle], M],
         clock: Callable[[], int],
         look_s: float = LOOK_S,
     ) -> None:
@@ -41,7 +43,7 @@ class Watcher:
         self._seen = running
         self._is_asked = threading.Event()
         self._thread: threading.Thread | None = None
-        self._opened: Model | None = None
+        self._opened: M | None = None
 
     def ask(self) -> None:
         """Look now, also if nothing seems to have changed (SIGHUP)."""
@@ -52,7 +54,7 @@ class Watcher:
         """Whether a bundle is being opened, or is open and was not handed over yet."""
         return self._thread is not None
 
-    def next_model(self) -> Model | None:
+    def next_model(self) -> M | None:
         """A model that is to take over now, or None; call it often."""
         if self._thread is not None:
             if self._thread.is_alive():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from edge_runtime.contract.signal import Block
+from edge_runtime.contract.signal import Block, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +103,32 @@ class Inbox:
             self._items.append(End(error))
             self._is_ended, self.queued = True, 0
             return items
+
+
+class Inlet:
+    """Where one wearable's blocks come into a gateway: offer them from any one thread, the gateway's does the rest.
+
+    Its ledger balances when it `is_over`; `error` says why it broke, if it did.
+
+    brought  of the gateway: who offered something
+    """
+
+    __slots__ = ("_brought", "error", "inbox", "is_over", "ledger", "name", "rate_hz")
+
+    def __init__(self, name: str, rate_hz: float, bound: int, brought: deque[Any]) -> None:
+        self.name, self.rate_hz = name, rate_hz
+        self.inbox, self.ledger = Inbox(bound), Ledger()
+        self._brought = brought
+        self.is_over = False
+        self.error: Exception | None = None
+
+    def offer(self, block: Block) -> bool:
+        """Queue a block; False if there was no room for it, which the ledger will tell."""
+        is_taken = self.inbox.offer(block)
+        self._brought.append(self)
+        return is_taken
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more comes; what is queued is still scored."""
+        self.inbox.end(error)
+        self._brought.append(self)

@@ -271,6 +271,8 @@ def test_a_release_takes_over_in_a_running_process(releases: Path, command: list
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        if verb == "gateway":
+            assert "streams share the engine's calls" in process.stderr.readline()
         first = [json.loads(process.stdout.readline()) for _ in range(3)]
         point(releases, "b")
         told = process.stderr.readline()
