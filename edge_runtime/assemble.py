@@ -92,11 +92,12 @@ def _beats(m: BeatManifest, bundle: Bundle, spec: StreamSpec, engine: Engine, on
     score = StreamingTrunk(engine.load(bundle, trunk), trunk, m.hop_samples, m.timing.stride)
     head = HeadCaller(engine.load(bundle, m.graph(HEAD)), m.graph(HEAD))
     picker = BeatPicker(m.timing, m.detection_threshold, head.classify, head.reset)
+    recent = RecentSignal(m.conditioning.rate_hz)
     read = EcgReader(
         picker,
-        SignalQuality(m.conditioning.rate_hz),
+        SignalQuality(m.conditioning.rate_hz, recent),
         BeatSupport(m.conditioning.rate_hz, 1.0 - condition.alpha),
-        RecentSignal(m.conditioning.rate_hz),
+        recent,
         m.classes,
         condition.source_position,
         spec.rate_hz,

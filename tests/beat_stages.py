@@ -39,11 +39,17 @@ class Watched:
     """SignalQuality with the verb of a stage: the shares before every position so far, asked after each block."""
 
     def __init__(self) -> None:
-        self._stage = SignalQuality(CONDITIONING.rate_hz)
-        self.reset = self.interrupt = self._stage.reset  # it has no counter; the pipeline tells it of gaps
+        self._recent = RecentSignal(CONDITIONING.rate_hz)
+        self._stage = SignalQuality(CONDITIONING.rate_hz, self._recent)
+
+    def reset(self) -> None:
+        self._stage.reset()
+        self._recent.reset()
+
+    interrupt = reset  # it has no counter; the pipeline tells it of gaps
 
     def feed(self, block: Block) -> list[float]:
-        self._stage.watch(block)
+        self._recent.watch(block)
         return [tuple(self._stage.share(stop) for stop in range(0, block.stop, 40))]
 
 
@@ -51,12 +57,12 @@ class Reader:
     """EcgReader as the pipeline calls it: the samples of some frames, then the frames."""
 
     def __init__(self) -> None:
-        head = Remembering()
+        head, recent = Remembering(), RecentSignal(CONDITIONING.rate_hz)
         self._stage = EcgReader(
             BeatPicker(TIMING, 0.5, head.classify, head.forget),
-            SignalQuality(CONDITIONING.rate_hz),
+            SignalQuality(CONDITIONING.rate_hz, recent),
             BeatSupport(CONDITIONING.rate_hz, 0.975),
-            RecentSignal(CONDITIONING.rate_hz),
+            recent,
             ("N", "S", "V", "F"),
             lambda position: round(2 * position),
             250.0,

@@ -17,6 +17,7 @@ from edge_runtime.engine.onnx import OnnxEngine
 from edge_runtime.vitals.many_quality import ManyQualities
 from edge_runtime.vitals.many_support import ManySupports
 from edge_runtime.vitals.quality import SignalQuality
+from edge_runtime.vitals.recent import RecentSignal
 from edge_runtime.vitals.support import BeatSupport
 
 HOP = 25
@@ -111,7 +112,8 @@ def test_slots_that_step_together_in_any_groups_are_single_streams(
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sampled_from([5, 25, 50, 125, 40]), st.integers(0, 2**16), st.integers(0, 10**6))
 def test_quality_of_many_is_the_quality_of_each(hop: int, seed: int, start: int) -> None:
-    rng, one = np.random.default_rng(seed), SignalQuality(125)
+    rng, recent = np.random.default_rng(seed), RecentSignal(125)
+    one = SignalQuality(125, recent)
     many = ManyQualities(125, hop, 3)
     many.begin(1)
     for i in range(1200 // hop):
@@ -119,7 +121,7 @@ def test_quality_of_many_is_the_quality_of_each(hop: int, seed: int, start: int)
         if rng.random() < 0.3:
             x[:] = rng.choice([0.0, 20.0])
         at = start + i * hop
-        one.watch(Block(start=at, samples=x[:, None]))
+        recent.watch(Block(start=at, samples=x[:, None]))
         many.watch(rows_of(np.array([1])), x[None])
         where = max(start, at - 100)
         for stop in {at + 1, at + hop // 2, at + hop}:

@@ -45,8 +45,7 @@ class EcgReader:
         self._recent.reset()
 
     def watch(self, block: Block) -> None:
-        """Judge the signal's quality."""
-        self._quality.watch(block)
+        """Keep the signal, for when a beat asks for it."""
         self._recent.watch(block)
 
     def feed(self, frames: Frames) -> list[Reading]:

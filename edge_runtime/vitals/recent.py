@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edge_runtime.contract.signal import Block, Float32Array
@@ -10,11 +12,26 @@ KEPT_S = 4.0
 
 
 class RecentSignal:
-    """Stage: conditioned blocks of one segment in; `between` gives back what is asked for while it is kept."""
+    """Stage: conditioned blocks of one segment in; `between` gives back what is asked for while it is kept.
+
+    before_dropping  called before samples are dropped, for who did not look at all of them yet
+    """
+
+    before_dropping: Callable[[], None] | None = None
 
     def __init__(self, rate_hz: float) -> None:
         self._kept = round(KEPT_S * rate_hz)
         self.reset()
+
+    @property
+    def start(self) -> int:
+        """Counter of the first kept sample."""
+        return self._begin
+
+    @property
+    def stop(self) -> int:
+        """Counter one past the last sample; `start` while there is none."""
+        return self._begin + self._n
 
     def reset(self) -> None:
         """Forget the segment."""
@@ -39,6 +56,8 @@ class RecentSignal:
 
     def _make_room(self, n_new: int) -> tuple[int, int]:
         """Keep the last KEPT_S only; where the new samples go."""
+        if self.before_dropping is not None:
+            self.before_dropping()
         kept = self._samples[max(0, self._n - self._kept) : self._n]
         self._begin += self._n - len(kept)
         samples = np.zeros(self._kept + max(self._kept, n_new), np.float32)

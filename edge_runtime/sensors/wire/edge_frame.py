@@ -95,13 +95,17 @@ class EdgeFrame(WireFormat):
 
     def is_steady(self, frames: bytes, last: int) -> bool:
         """Header, counter, CRC and end of each frame; frames of other streams take the longer way."""
-        for at in range(0, len(frames), self.steady):
-            last, stop = (last + 1) % 2**32, at + self.steady
-            if not frames.startswith(self._begin + last.to_bytes(4, "little"), at):
-                return False
-            if frames[stop - 3 : stop] != crc_hqx(frames[at + 2 : stop - 3], 0xFFFF).to_bytes(2, "little") + END_BYTE:
-                return False
-        return True
+        starts = range(0, len(frames), self.steady)
+        return all(
+            self._goes_on(frames[at : at + self.steady], (last + i) % 2**32) for i, at in enumerate(starts, start=1)
+        )
+
+    def _goes_on(self, frame: bytes, counter: int) -> bool:
+        """Whether a frame of this stream's length has this counter, and holds."""
+        return (
+            frame.startswith(self._begin + counter.to_bytes(4, "little"))
+            and frame[-3:] == crc_hqx(frame[2:-3], 0xFFFF).to_bytes(2, "little") + END_BYTE
+        )
 
     def counters(self, rows: ByteRows) -> Int64Array:
         """Bytes 5 to 8."""
@@ -143,7 +147,7 @@ class EdgeFrame(WireFormat):
         """One frame of int16 with contact and without offset: the same numbers with fewer calls."""
         if not self._is_small or len(frames) != self.steady:
             return super().steady_values(frames, last)
-        if LOWEST_BYTES in frames or not self.is_steady(frames, last):
+        if LOWEST_BYTES in frames or not self._goes_on(frames, (last + 1) % 2**32):
             return None
         values: Float32Array = (np.ndarray(self._shape, I16, frames, HEAD) * self._scale).astype(np.float32)
         return values
