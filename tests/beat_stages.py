@@ -36,7 +36,7 @@ class Remembering:
 
 
 class Watched:
-    """SignalQuality with the verb of a stage: the shares before every position so far, asked after each block."""
+    """SignalQuality with the verb of a stage: the shares before positions of the last two seconds, asked after each block."""
 
     def __init__(self) -> None:
         self._recent = RecentSignal(CONDITIONING.rate_hz)
@@ -50,7 +50,7 @@ class Watched:
 
     def feed(self, block: Block) -> list[float]:
         self._recent.watch(block)
-        return [tuple(self._stage.share(stop) for stop in range(0, block.stop, 40))]
+        return [tuple(self._stage.share(stop) for stop in range(max(0, block.stop - 240), block.stop, 20))]
 
 
 class Reader:
