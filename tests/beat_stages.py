@@ -36,7 +36,7 @@ class Remembering:
 
 
 class Watched:
-    """SignalQuality with the verb of a stage: shares before positions of the last two seconds, asked after each block."""
+    """SignalQuality with the verb of a stage: shares before positions of the last two seconds, after each block."""
 
     def __init__(self) -> None:
         self._recent = RecentSignal(CONDITIONING.rate_hz)
