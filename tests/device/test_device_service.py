@@ -271,6 +271,24 @@ def test_a_source_keeps_its_special_characters(container, good):
     service.install(container.as_root, SOURCE, watchdog_s=4, options=container.options())
 
 
+def test_the_service_s_log_is_read_from_every_host_of_a_fleet(container, good):
+    names = {"root": container.as_root, "pi": container.target}
+    hosts = [Host(name=name, target=target, groups=(), variables={}) for name, target in names.items()]
+
+    def lines():
+        found = run_on(hosts, logs(5), container.options())
+        assert [one.message for one in found] == ["", ""]
+        return {one.host: one.answer["lines"] for one in found}
+
+    of_root, of_pi = lines().values()
+    assert len(of_root) == 5
+    assert any("edge-runtime[" in line and '"name": "beat"' in line for line in of_root)
+    # systemd-journald(8): the system's journal is for root and the group systemd-journal; pi has no unit of its own yet.
+    assert of_pi == []
+    container.run("usermod -aG systemd-journal pi")
+    assert len(lines()["pi"]) == 5
+
+
 def test_without_root_there_is_a_user_unit_that_lingers(container, good, tmp_path):
     target = f"{container.target}/~/own"
     deploy(BUNDLE, target, options=container.options())
@@ -311,24 +329,6 @@ def test_what_root_says_of_signers_the_user_who_deploys_cannot_change(container,
             rollback(container.target, options=container.options(limits=LIMITS))
     finally:
         trust(container.as_root, [], everywhere=True, options=container.options())
-
-
-def test_the_service_s_log_is_read_from_every_host_of_a_fleet(container, good):
-    names = {"root": container.as_root, "pi": container.target}
-    hosts = [Host(name=name, target=target, groups=(), variables={}) for name, target in names.items()]
-
-    def lines():
-        found = run_on(hosts, logs(5), container.options())
-        assert [one.message for one in found] == ["", ""]
-        return {one.host: one.answer["lines"] for one in found}
-
-    of_root, of_pi = lines().values()
-    assert len(of_root) == 5
-    assert any("edge-runtime[" in line and '"name": "beat"' in line for line in of_root)
-    # systemd-journald(8): the system's journal is for root and the group systemd-journal.
-    assert of_pi == []
-    container.run("usermod -aG systemd-journal pi")
-    assert len(lines()["pi"]) == 5
 
 
 def test_removing_leaves_releases_and_nothing_else(container, good):
