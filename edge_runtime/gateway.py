@@ -154,11 +154,13 @@ class Gateway:
             return []
         if self._due_since_ns is None:
             self._due_since_ns = now_ns
-        if now_ns - self._due_since_ns < self._deadline_ns and self._has_awaited(due, now_ns):
+        n_due = sum([len(rows) for _, rows in due])
+        is_full = n_due >= min(self._n_open, self.model.trunk.largest)
+        if not is_full and now_ns - self._due_since_ns < self._deadline_ns and self._has_awaited(due, now_ns):
             return []
         self._due_since_ns = None
         self.n_calls += 1
-        self.n_steps += sum(len(rows) for _, rows in due)
+        self.n_steps += n_due
         out = []
         readings = self._many.run(due)
         stops = self._next.tolist() if readings else []
@@ -176,10 +178,7 @@ class Gateway:
         return 0.0 if self._brought or self._busy or self._many.due() else None
 
     def _has_awaited(self, due: Sequence[DueHops], now_ns: int) -> bool:
-        """Whether a step of another stream may soon join this call, it has room, and nobody in it is behind."""
-        n_due = sum(len(rows) for _, rows in due)
-        if n_due >= min(self._n_open, self.model.trunk.largest):
-            return False
+        """Whether a step of another stream may soon join this call, and nobody in it is behind."""
         is_awaited = self._is_open & (now_ns - self._heard_ns < AWAITED_NS)
         for _, rows in due:
             if any((s := self._at[slot]) is not None and s.is_behind for slot in rows.slots.tolist()):
@@ -194,33 +193,33 @@ class Gateway:
         left = list(self._busy)
         while left:
             due = {slot for _, rows in self._many.due() for slot in rows.slots.tolist()}
-            left = [s for s in left if s.slot not in due]
+            left = [s for s in left if s.slot not in due] if due else left
+            expected = self._next.tolist()
             regular: dict[tuple[HopConditioner, int], list[Stream]] = {}
             for s in left:
                 item = s.inbox.first()
                 if s.is_closing or item is None:
                     self._hold(s)
                     continue
-                self._heard_ns[s.slot] = now_ns
                 lane = self._many.lane(s.slot)
-                if (
-                    isinstance(item, Block)
-                    and s.segment_start is not None
-                    and item.start == self._next[s.slot]
-                    and item.samples.shape[1] == 1
-                    and 0 < (n := len(item.samples)) <= lane.most
-                ):
-                    regular.setdefault((lane, n), []).append(s)
-                else:
-                    self._irregular(s, lane, item)
+                if isinstance(item, Block) and s.segment_start is not None and item.start == expected[s.slot]:
+                    n, width = item.samples.shape
+                    if width == 1 and 0 < n <= lane.most:
+                        regular.setdefault((lane, n), []).append(s)
+                        continue
+                self._heard_ns[s.slot] = now_ns
+                self._irregular(s, lane, item)
             for (lane, n), streams in regular.items():
-                self._put(lane, n, streams)
+                self._put(lane, n, streams, now_ns)
+            waiting = []
             for s in left:
-                if s.is_over or not (s.is_closing or len(s.inbox)):
+                if not s.is_over and (s.is_closing or len(s.inbox)):
+                    waiting.append(s)
+                else:
                     self._busy.pop(s, None)
-            left = [s for s in left if s in self._busy]
+            left = waiting
 
-    def _put(self, lane: HopConditioner, n: int, streams: Sequence[Stream]) -> None:
+    def _put(self, lane: HopConditioner, n: int, streams: Sequence[Stream], now_ns: int) -> None:
         """Move one block of n samples of each stream, which follows on, into its buffer."""
         blocks = [_block(s.inbox.take()) for s in streams]
         for s, block in zip(streams, blocks, strict=True):
@@ -232,6 +231,7 @@ class Gateway:
                 s.inbox.put_back(_parts(block))
             return
         rows = rows_of([s.slot for s in streams])
+        self._heard_ns[rows.at] = now_ns
         lane.put(rows, samples.reshape(len(blocks), n))
         self._next[rows.at] += n
         self._many.t_ns[rows.at] = [b.t_ns for b in blocks]

@@ -142,7 +142,10 @@ class ManyStreams:
             slots = beats.slots
             head = cast(Model, beats.model).head
             probabilities = head.step(Rows(slots, slots), [beats.embeddings, beats.rhythms])
-            labels, confidences = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+            labels, confidences = (
+                probabilities.argmax(axis=1).tolist(),
+                np.maximum.reduce(probabilities, axis=1).tolist(),
+            )
             at = np.rint(beats.positions).astype(np.int64)
             begin = self._begin.take(slots)
             at, seen = at - begin, beats.seen - begin

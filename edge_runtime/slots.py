@@ -32,7 +32,7 @@ def open_model(bundle: Bundle, engine: Engine, n_slots: int) -> Model:
     fill_gap_s = getattr(manifest, "fill_gap_s", 0.0)
     if fill_gap_s > 0.0:
         raise BundleError(
-            f"bundle {manifest.name}: fills gaps up to {fill_gap_s:g} s, which takes a process of its own"
+            f"bundle {manifest.name}: fills gaps up to {fill_gap_s:g} s, so its streams share no calls; restart"
         )
     if not isinstance(engine, BatchEngine):
         raise EngineError(f"{engine.name}: takes one stream in a call; onnxruntime takes many")

@@ -114,11 +114,12 @@ def test_slots_that_step_together_in_any_groups_are_single_streams(
 def test_quality_of_many_is_the_quality_of_each(hop: int, seed: int, start: int) -> None:
     rng, recent = np.random.default_rng(seed), RecentSignal(125)
     one = SignalQuality(125, recent)
+    bad = rng.choice([0.0, 0.02, 0.3])  # share of hops that are flat or out of range
     many = ManyQualities(125, hop, 3)
     many.begin(1)
     for i in range(1200 // hop):
         x = rng.standard_normal(hop).astype(np.float32)
-        if rng.random() < 0.3:
+        if rng.random() < bad:
             x[:] = rng.choice([0.0, 20.0])
         at = start + i * hop
         recent.watch(Block(start=at, samples=x[:, None]))

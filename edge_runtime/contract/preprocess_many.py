@@ -75,7 +75,7 @@ class HopConditioner:
         """Take in the next samples of slots that are not due, finite float32 (n_slots, n), n at most `most`."""
         n = samples.shape[1]
         at = self._filled[rows.at]
-        if at.max() + n > self._room:
+        if int(np.maximum.reduce(at)) + n > self._room:
             self._move_to_front(rows)
             at = self._filled[rows.at]
         self._view(n)[rows.slots, at] = samples
@@ -88,7 +88,7 @@ class HopConditioner:
     def takes(self, rows: Rows, n: int) -> bool:
         """Whether all of these slots are in a segment, none is due, and `put` takes n more samples of each."""
         lacks = self._need[rows.at] - self._filled[rows.at]
-        return n <= self.most and lacks.min() > 0 and lacks.max() < NEVER // 2
+        return n <= self.most and int(np.minimum.reduce(lacks)) > 0 and int(np.maximum.reduce(lacks)) < NEVER // 2
 
     def next_out(self, rows: Rows) -> NDArray[np.int64]:
         """Counters of the slots' next hops at the model's rate; a copy."""

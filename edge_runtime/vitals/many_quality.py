@@ -30,7 +30,7 @@ class ManyQualities:
         kept = self._pieces + -(-hop_samples // self._piece) + math.ceil(REACH_S / PIECE_S)
         if kept > 64:
             raise ValueError(f"a hop of {hop_samples} samples at {rate_hz} Hz: {kept} pieces wanted, 64 are kept")
-        self._window = np.uint64((1 << self._pieces) - 1)
+        self._window, self._all = np.uint64((1 << self._pieces) - 1), np.uint64((1 << kept) - 1)
         self._usable = np.zeros(n_slots, np.uint64)
         self._seen = np.zeros(n_slots, np.int64)
         self._filled = np.zeros(n_slots, np.int64)  # samples of the unfinished piece
@@ -71,7 +71,10 @@ class ManyQualities:
         stops  samples of the last hops; the share is that of the 5 s before them
         Both are counted from the segment's begin.
         """
-        usable, seen, piece = self._usable.take(slots), self._seen.take(slots), at // self._piece
+        usable = self._usable.take(slots)
+        if np.count_nonzero(usable & self._all != self._all) == 0:
+            return np.zeros(len(slots), np.bool_), np.ones(len(slots))  # as mostly
+        seen, piece = self._seen.take(slots), at // self._piece
         # What ended later is shifted out, and what is too old is cut off; of a piece that is not whole nothing is left.
         is_broken = (usable >> (seen - 1 - piece).view(np.uint64)) & ONE == 0
         is_broken &= (piece >= self._settling) & (piece < seen)
@@ -80,7 +83,7 @@ class ManyQualities:
 
     def _count(self, at: slice | Slots, low: Float32Array, high: Float32Array) -> None:
         seen = self._seen[at]
-        is_usable = high.astype(np.float64) - low >= FLAT_MV
+        is_usable = np.subtract(high, low, dtype=np.float64) >= FLAT_MV
         is_usable &= np.maximum(-low, high) <= LARGEST_MV
         is_usable &= seen >= self._settling
         self._usable[at] = self._usable[at] << ONE | is_usable

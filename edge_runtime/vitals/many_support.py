@@ -54,11 +54,11 @@ class ManySupports:
         """
         at = (middle[:, None] + self._around) % self._length
         x = self._past.take(at + (slots * self._length)[:, None])
-        is_known = middle >= self._reach
-        if is_known.all():
+        known = (middle >= self._reach).nonzero()[0]
+        if len(known) == len(slots):
             self._compare(slots, self._forms(x))
-        elif is_known.any():
-            self._compare(slots[is_known], self._forms(x[is_known]))
+        elif len(known):
+            self._compare(slots[known], self._forms(x[known]))
         is_held = self._resemblance(slots) >= LEAST_RESEMBLANCE
         is_held &= ~self._is_stuck(x[:, self._reach - 1 :], middle, seen)
         return is_held
@@ -76,7 +76,7 @@ class ManySupports:
         """Note how much each beat resembles the earlier ones, and the beat."""
         n = self._n_earlier[slots]
         alike = np.matmul(self._earlier.take(slots, axis=0), forms.transpose(0, 2, 1))
-        fewest, judged = n.min(), slots
+        fewest, judged = int(np.minimum.reduce(n)), slots
         if fewest < N_EARLIER:
             alike[np.arange(N_EARLIER) >= n[:, None]] = -np.inf
         best = np.maximum.reduce(alike.reshape(len(slots), -1), axis=1)
@@ -93,7 +93,7 @@ class ManySupports:
         values = self._own.take(slots, axis=0)
         values.sort(axis=1)
         n = self._n_own[slots]
-        if n.min() >= N_JUDGED:
+        if int(np.minimum.reduce(n)) >= N_JUDGED:
             return np.asarray(np.add.reduce(values[:, (N_JUDGED - 1) // 2 : N_JUDGED // 2 + 1], axis=1) * 0.5)
         n = np.minimum(n, N_JUDGED)
         rows = np.arange(len(slots))
@@ -109,8 +109,8 @@ class ManySupports:
         moves -= core[:, :-1]
         np.abs(moves, out=moves)
         is_stuck: NDArray[np.bool_] = np.maximum.reduce(moves, axis=1) < STUCK_MV
-        if is_stuck.any():
-            i = is_stuck.nonzero()[0]
+        i = is_stuck.nonzero()[0]
+        if len(i):
             is_stuck[i] = self._stops(x[i, :length], middle[i], seen[i])
         return is_stuck
 
