@@ -121,7 +121,8 @@ def test_bytes_in_readings_out_of_32_streams_against_the_bare_engine_call(
         rounds=1,
         iterations=1,
     )
-    assert keep(benchmark, found, floor=1.5, goal=1.15) <= 11.0  # far above the floor, see docs/gateway.md
+    # Far above the floor: see docs/gateway.md.
+    assert keep(benchmark, found, floor=1.5, goal=1.15) <= {"together": 13.0, "each": 16.0}[way]
 
 
 def bare_trunk(bundle: Bundle, n: int) -> Callable[[], None]:
