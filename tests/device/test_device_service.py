@@ -283,7 +283,7 @@ def test_the_service_s_log_is_read_from_every_host_of_a_fleet(container, good):
     of_root, of_pi = lines().values()
     assert len(of_root) == 5
     assert any("edge-runtime[" in line and '"name": "beat"' in line for line in of_root)
-    # systemd-journald(8): the system's journal is for root and the group systemd-journal; pi has no unit of its own yet.
+    # systemd-journald(8): the system's journal is for root and the group systemd-journal; pi has no unit yet.
     assert of_pi == []
     container.run("usermod -aG systemd-journal pi")
     assert len(lines()["pi"]) == 5
