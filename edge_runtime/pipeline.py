@@ -144,19 +144,22 @@ class Pipeline:
         if self._word is not None:
             self._word.watch(block)
         try:
-            self._feed_usable(block, readings)
+            conditioned = self._condition.feed(block)
         except NotNumbers:
-            self._feed_usable_parts(block, readings)
+            self._feed_parts(block, readings)
+        else:
+            self._take(block, conditioned, readings)
         return readings
 
-    def _feed_usable_parts(self, block: Block, readings: list[Reading]) -> None:
+    def _feed_parts(self, block: Block, readings: list[Reading]) -> None:
+        """Feed what is usable of a block that cannot be taken whole."""
         is_number = ~np.isinf(block.samples) if self._takes_missing else np.isfinite(block.samples)
         is_usable: NDArray[np.bool_] = np.all(is_number, axis=1)
         for part in _usable_runs(block, is_usable):
             if part is None:
                 readings += self._end_segment()
             else:
-                self._feed_usable(part, readings)
+                self._take(part, self._condition.feed(part), readings)
         missing = int(np.count_nonzero(~is_usable))
         self.ledger.dropped += missing
         self._missing += missing
@@ -172,8 +175,7 @@ class Pipeline:
         """The stream ends here: decide what still waits for look-ahead."""
         return self._end_segment()
 
-    def _feed_usable(self, block: Block, readings: list[Reading]) -> None:
-        conditioned = self._condition.feed(block)
+    def _take(self, block: Block, conditioned: list[Block], readings: list[Reading]) -> None:
         if self._segment_start is None:
             self._segment_start = block.start
         self._segment_stop = block.start + len(block.samples)
@@ -188,9 +190,9 @@ class Pipeline:
                     new = [r for r in new if r.sample < self._segment_stop]
                     if self._word is not None:
                         new = self._word.judged(new)
+                    readings += new
                 if self._on_frames is not None:
                     self._on_frames(frames, new)
-                readings += new
                 self._scored_rows_stop = frames.start + len(frames.scores) * self._row
 
     def _end_segment(self) -> list[Reading]:

@@ -72,7 +72,8 @@ class EdgeFrame(WireFormat):
         # Integers times such a scale stay within float32, so nothing has to be looked for.
         self._is_safe = options.type != "f32" and max(abs(options.offset), 2.0**23) * abs(options.scale) < 1e37
         self._is_small = options.type == "i16" and self._is_safe and options.offset == 0.0
-        self._scale = np.array([[options.scale]])  # an array, so that int16 becomes float64 with any numpy
+        # An array, so that int16 becomes float32 with any numpy.
+        self._scale = np.array([[options.scale]], np.float32)
         self._shape = (options.samples, len(names))
         self.rate_hz, self.samples_per_frame = options.rate_hz, options.samples
         self.channels = tuple(Channel(name=name, unit=options.unit) for name in names)
@@ -133,6 +134,8 @@ class EdgeFrame(WireFormat):
             values, contact = counts.astype(np.float64), counts != -(2**23)
         shape = (len(rows) * self.samples_per_frame, len(self.channels))
         o = self._options
+        if self._is_small:
+            return Samples(values=counts.reshape(shape) * self._scale, contact=contact.reshape(shape))
         if self._is_safe:
             exact = values.reshape(shape)
             exact -= o.offset
@@ -149,5 +152,5 @@ class EdgeFrame(WireFormat):
             return super().steady_values(frames, last)
         if LOWEST_BYTES in frames or not self._goes_on(frames, (last + 1) % 2**32):
             return None
-        values: Float32Array = (np.ndarray(self._shape, I16, frames, HEAD) * self._scale).astype(np.float32)
+        values: Float32Array = np.ndarray(self._shape, I16, frames, HEAD) * self._scale
         return values
