@@ -59,6 +59,63 @@ def test_hops_of_many_are_what_each_conditioner_gives(rate_hz: float) -> None:
         np.testing.assert_allclose(given_, wanted[: len(given_)], rtol=1.2e-7, atol=ROUNDING_MV)
 
 
+@pytest.mark.parametrize("rate_hz", [125.0, 250.0, 360.0, 1000.0])
+@pytest.mark.parametrize("slots", [[0, 1, 2], [0, 2, 4]])
+def test_segments_that_go_in_step_and_part_are_what_each_conditioner_gives(rate_hz: float, slots: list[int]) -> None:
+    """In step for four seconds; one ends and begins anew; each comes by itself; one is silent; and in step again."""
+    many, hop = HopConditioner(Conditioning(), rate_hz, HOP, 5), round(HOP * rate_hz / 125.0)
+    signals = {slot: walk(60 * hop, slot) for slot in slots}
+    wanted: list[tuple[Float32Array, list[Float32Array]]] = []  # of a segment: its samples, its hops
+    segment: dict[int, tuple[int, list[Float32Array]]] = {}  # of a slot: where it began, its hops
+
+    def begin(slot: int, at: int) -> None:
+        many.begin(slot, at, float(signals[slot][at]))
+        segment[slot] = at, []
+
+    def end(slot: int, at: int) -> None:
+        many.end(slot)
+        wanted.append((signals[slot][segment[slot][0] : at], segment[slot][1]))
+
+    def take() -> None:
+        while len((due := many.due()).slots):
+            for slot, x in zip(due.slots.tolist(), many.take(due), strict=True):
+                segment[slot][1].append(x)
+
+    for slot in slots:
+        begin(slot, 0)
+    for k in range(60):
+        at = k * hop
+        if k == 20:
+            end(slots[1], at)
+            begin(slots[1], at)
+        if 30 <= k < 33:  # its own way
+            for slot in slots:
+                many.put(rows_of([slot]), signals[slot][None, at : at + hop])
+                take()
+            continue
+        if 36 <= k < 42:  # one is silent
+            many.put(rows_of(slots[:2]), np.stack([signals[s][at : at + hop] for s in slots[:2]]))
+            take()
+            if k == 41:
+                many.put(rows_of(slots[2:]), signals[slots[2]][None, 36 * hop : 42 * hop])
+                take()
+            continue
+        if k == 45:
+            assert many.last(slots[0]) == signals[slots[0]][at - 1]
+        assert many.takes(rows_of(slots), hop)
+        many.put(rows_of(slots), np.stack([signals[s][at : at + hop] for s in slots]))
+        take()
+    for slot in slots:
+        end(slot, 60 * hop)
+    assert len(wanted) == 4
+    for samples, hops in wanted:
+        one, start = Conditioner(Conditioning(), rate_hz), 20 * hop if len(samples) == 40 * hop else 0
+        expected = np.concatenate([b.samples[:, 0] for b in one.feed(Block(start=start, samples=samples[:, None]))])
+        given_ = np.concatenate(hops)
+        assert len(given_) == len(expected) // HOP * HOP
+        np.testing.assert_allclose(given_, expected[: len(given_)], rtol=1.2e-7, atol=ROUNDING_MV)
+
+
 def test_a_slot_forgets_the_stream_that_was_in_it_before() -> None:
     x = walk(500, 1)
 

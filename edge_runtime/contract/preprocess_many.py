@@ -16,6 +16,21 @@ NEVER = np.iinfo(np.int64).max // 4
 HOPS_HELD = 8  # room in a stream's buffer; the more, the rarer it is moved to the front
 
 
+NOBODY = rows_of([])
+
+
+class _InStep:
+    """Slots whose buffers are filled alike, as those of streams that come together: one position instead of many.
+
+    x  float64 (n_slots, window + 1): a window of each, and the baseline
+    """
+
+    __slots__ = ("filled", "first", "need", "rows", "x")
+
+    def __init__(self, rows: Rows, filled: int, first: int, need: int, x: Float64Array) -> None:
+        self.rows, self.filled, self.first, self.need, self.x = rows, filled, first, need, x
+
+
 class HopConditioner:
     """Stage of many streams, each in a slot of its own: samples in any pieces in, whole hops of 125 Hz out.
 
@@ -45,6 +60,9 @@ class HopConditioner:
         self._need = np.full(n_slots, NEVER)  # fill at which the next hop can be made
         self._baseline = np.full(n_slots, np.nan)
         self._n_new = 0  # segments without a hop
+        self._n_open = 0  # segments
+        self._in_step: _InStep | None = None  # all of them; then their positions and baselines are there
+        self._taken: Rows | None = None  # who was taken last
         keep = 1.0 - self.grid.alpha
         self._decay = keep ** np.arange(1, hop_samples + 1)
         self._track = self.grid.alpha * np.tril(keep ** (np.arange(hop_samples)[:, None] - np.arange(hop_samples)))
@@ -63,17 +81,27 @@ class HopConditioner:
         self._out[slot] = -(-start * self._up // self._down)
         self._baseline[slot] = np.nan
         self._n_new += 1
+        self._n_open += 1
         self._plan(np.array([slot]))
 
     def end(self, slot: int) -> None:
         """The slot is free."""
-        if self._need[slot] != NEVER and np.isnan(self._baseline[slot]):
-            self._n_new -= 1
+        self._part()
+        if self._need[slot] != NEVER:
+            self._n_open -= 1
+            self._n_new -= int(np.isnan(self._baseline[slot]))
         self._need[slot] = NEVER
 
     def put(self, rows: Rows, samples: Float32Array) -> None:
         """Take in the next samples of slots that are not due, finite float32 (n_slots, n), n at most `most`."""
-        n = samples.shape[1]
+        n, step = samples.shape[1], self._in_step
+        if step is not None and rows.is_same(step.rows):
+            if step.filled + n > self._room:
+                self._move_all_to_front(step)
+            self._buffer[rows.at, step.filled : step.filled + n] = samples
+            step.filled += n
+            return
+        self._part()
         at = self._filled[rows.at]
         if int(np.maximum.reduce(at)) + n > self._room:
             self._move_to_front(rows)
@@ -83,10 +111,17 @@ class HopConditioner:
 
     def due(self) -> Rows:
         """Slots that hold a whole hop."""
+        step = self._in_step
+        if step is not None:
+            return step.rows if step.filled >= step.need else NOBODY
         return rows_of((self._filled >= self._need).nonzero()[0])
 
     def takes(self, rows: Rows, n: int) -> bool:
         """Whether all of these slots are in a segment, none is due, and `put` takes n more samples of each."""
+        step = self._in_step
+        if step is not None and rows.is_same(step.rows):
+            return n <= self.most and step.filled < step.need
+        self._part()
         lacks = self._need[rows.at] - self._filled[rows.at]
         return n <= self.most and int(np.minimum.reduce(lacks)) > 0 and int(np.maximum.reduce(lacks)) < NEVER // 2
 
@@ -96,11 +131,22 @@ class HopConditioner:
 
     def last(self, slot: int) -> float:
         """The newest sample of a segment."""
+        self._part()
         return float(self._buffer[slot, self._filled[slot] - 1])
 
     def take(self, rows: Rows) -> Float32Array:
         """Conditioned hops float32 (n_slots, hop) of slots that are due."""
         # The baseline is the last column, so that one product gives everything.
+        step = self._in_step
+        if step is not None and rows.is_same(step.rows):
+            step.x[:, :-1] = self._buffer[rows.at, step.first : step.first + self._window]
+            made = step.x @ self._matrix(0)
+            step.x[:, -1] = made[:, self.hop]
+            self._out[rows.at] += self.hop
+            step.first += self.source_hop
+            step.need += self.source_hop
+            return made[:, : self.hop].astype(np.float32)
+        self._part()
         x = np.empty((len(rows), self._window + 1))
         x[:, :-1] = self._whole[rows.slots, self._first[rows.at]]
         x[:, -1] = self._baseline[rows.at]
@@ -118,9 +164,36 @@ class HopConditioner:
         if self._up == 1:
             self._first[rows.at] += self.source_hop
             self._need[rows.at] += self.source_hop
+            self._join(rows)
         else:
             self._plan(rows.at)
         return made[:, : self.hop].astype(np.float32)
+
+    def _join(self, rows: Rows) -> None:
+        """All segments go on in step, if these are all, were taken together before, and are filled alike."""
+        is_usual = self._taken is not None and rows.is_same(self._taken)
+        self._taken = rows
+        if not is_usual or len(rows) < self._n_open:
+            return
+        at = [positions[rows.at] for positions in (self._filled, self._first, self._need)]
+        if all((a == a[0]).all() for a in at):
+            x = np.zeros((len(rows), self._window + 1))
+            x[:, -1] = self._baseline[rows.at]
+            self._in_step = _InStep(rows, int(at[0][0]), int(at[1][0]), int(at[2][0]), x)
+
+    def _part(self) -> None:
+        """Each segment for itself again."""
+        step, self._in_step = self._in_step, None
+        if step is not None:
+            at, self._taken = step.rows.at, None
+            self._filled[at], self._first[at], self._need[at] = step.filled, step.first, step.need
+            self._baseline[at] = step.x[:, -1]
+
+    def _move_all_to_front(self, step: _InStep) -> None:
+        kept = step.filled - step.first
+        self._buffer[step.rows.at, :kept] = self._buffer[step.rows.at, step.first : step.filled].copy()
+        step.need -= step.first
+        step.filled, step.first = kept, 0
 
     def _settle_new(self, rows: Rows, x: Float64Array) -> None:
         """A segment's baseline begins with its first sample at the model's rate."""
