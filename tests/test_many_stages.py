@@ -116,6 +116,19 @@ def test_segments_that_go_in_step_and_part_are_what_each_conditioner_gives(rate_
         np.testing.assert_allclose(given_, expected[: len(given_)], rtol=1.2e-7, atol=ROUNDING_MV)
 
 
+def test_who_waits_is_not_forgotten_by_those_that_go_in_step() -> None:
+    many, x = HopConditioner(Conditioning(), 125.0, HOP, 3), walk(10 * HOP, 1)
+    for slot in range(3):
+        many.begin(slot, 0, float(x[0]))
+    many.put(rows_of([2]), x[None, :HOP])
+    pair = rows_of([0, 1])
+    for k in range(5):
+        many.put(pair, np.stack([x[k * HOP : (k + 1) * HOP]] * 2))
+        assert many.due().slots.tolist() == [0, 1, 2]
+        many.take(pair)
+    assert many.due().slots.tolist() == [2]
+
+
 def test_a_slot_forgets_the_stream_that_was_in_it_before() -> None:
     x = walk(500, 1)
 

@@ -60,8 +60,7 @@ class HopConditioner:
         self._need = np.full(n_slots, NEVER)  # fill at which the next hop can be made
         self._baseline = np.full(n_slots, np.nan)
         self._n_new = 0  # segments without a hop
-        self._n_open = 0  # segments
-        self._in_step: _InStep | None = None  # all of them; then their positions and baselines are there
+        self._in_step: _InStep | None = None  # then their positions and baselines are there
         self._taken: Rows | None = None  # who was taken last
         keep = 1.0 - self.grid.alpha
         self._decay = keep ** np.arange(1, hop_samples + 1)
@@ -81,15 +80,13 @@ class HopConditioner:
         self._out[slot] = -(-start * self._up // self._down)
         self._baseline[slot] = np.nan
         self._n_new += 1
-        self._n_open += 1
         self._plan(np.array([slot]))
 
     def end(self, slot: int) -> None:
         """The slot is free."""
         self._part()
-        if self._need[slot] != NEVER:
-            self._n_open -= 1
-            self._n_new -= int(np.isnan(self._baseline[slot]))
+        if self._need[slot] != NEVER and np.isnan(self._baseline[slot]):
+            self._n_new -= 1
         self._need[slot] = NEVER
 
     def put(self, rows: Rows, samples: Float32Array) -> None:
@@ -170,10 +167,13 @@ class HopConditioner:
         return made[:, : self.hop].astype(np.float32)
 
     def _join(self, rows: Rows) -> None:
-        """All segments go on in step, if these are all, were taken together before, and are filled alike."""
+        """These go on in step if they were taken together before, are filled alike, and nobody else waits to be taken.
+
+        Until somebody else brings something, as `due` then knows of these only.
+        """
         is_usual = self._taken is not None and rows.is_same(self._taken)
         self._taken = rows
-        if not is_usual or len(rows) < self._n_open:
+        if not is_usual or len(self.due()):
             return
         at = [positions[rows.at] for positions in (self._filled, self._first, self._need)]
         if all((a == a[0]).all() for a in at):
