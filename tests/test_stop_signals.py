@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from edge_runtime.service import stop_on_signals
 from tests.fake_time import FakeTime
 
 NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@pytest.fixture(autouse=True)
+def not_deaf() -> Iterator[None]:
+    """A shell's job in the background is started deaf to SIGINT, and hands that on to all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @NUMBERS
