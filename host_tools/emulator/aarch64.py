@@ -87,9 +87,12 @@ class Aarch64:
         if is_cut:
             qemu.kill(folder)
             return
+        pid = qemu.running_pid(folder)
+        if pid is None:
+            return
         with Qmp(folder / "qmp.sock") as qmp:
             qmp.command("system_powerdown")
-        qemu.wait_for_end(folder, POWER_OFF_S)
+        qemu.wait_for_end(folder, pid, POWER_OFF_S)
 
     def is_running(self, folder: Path) -> bool:
         """Whether its QEMU runs."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from host_tools.emulator.gateway import EmulatorError
@@ -26,7 +26,7 @@ MACHINE = (
     *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-net-pci,netdev=net,romfile="),
     *("-device", "virtio-rng-pci", "-device", "qemu-xhci,id=usb"),
 )
-END_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 60.0
 LONGEST_SOCKET = 107  # bytes of a path in a Unix socket's address
 
 
@@ -82,16 +82,21 @@ def kill(folder: Path) -> None:
     pid = running_pid(folder)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
-        wait_for_end(folder, END_TIMEOUT_S)
+        wait_for_end(folder, pid, END_TIMEOUT_S)
 
 
-def wait_for_end(folder: Path, timeout_s: float) -> None:
-    """Wait until QEMU is gone; raises EmulatorError if it stays."""
-    until = time.monotonic() + timeout_s
-    while running_pid(folder) is not None:
-        if time.monotonic() > until:
+def wait_for_end(folder: Path, pid: int, timeout_s: float) -> None:
+    """Wait until QEMU is gone and has let go of its disk; raises EmulatorError if it stays."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # A process that ends has no command line any more, but still its files, and their locks.
+        if not select.select([process], [], [], timeout_s)[0]:
             raise EmulatorError(f"{folder.name}: still running after {timeout_s:g} s; `--cut` cuts its power")
-        time.sleep(0.05)
+    finally:
+        os.close(process)
 
 
 def add_usb_port(folder: Path, wearable: str) -> None:

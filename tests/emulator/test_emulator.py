@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -131,6 +134,29 @@ def test_a_process_that_got_the_number_of_a_dead_qemu_is_left_alone():
         gateways.stop("one", is_cut=True)
         assert other.poll() is None
         other.kill()
+
+
+# As QEMU it is called with the path of its number, holds memory that takes time to give back, and locks its disk.
+LIKE_QEMU = """
+import fcntl, sys
+disk, ballast = open(sys.argv[1] + ".disk", "w"), b"x" * (192 << 20)
+fcntl.flock(disk, fcntl.LOCK_EX)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_machine_whose_power_was_cut_has_let_go_of_its_disk():
+    pid = made("one") / "pid"
+    argv = [sys.executable, "-c", LIKE_QEMU, str(pid)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout is not None
+        machine.stdout.readline()
+        pid.write_text(f"{machine.pid}\n")
+        gateways.stop("one", is_cut=True)
+        with Path(f"{pid}.disk").open("w") as disk:
+            fcntl.flock(disk, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert machine.returncode == -signal.SIGKILL
 
 
 def test_a_port_that_is_taken_is_replaced_by_a_free_one():
