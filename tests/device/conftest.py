@@ -6,13 +6,10 @@ an image of a machine of its own, and QEMU computes for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from emulated import Emulated, running
-
-KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container").split(",")
+from emulated import KINDS, Emulated, running
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -25,6 +25,8 @@ from host_tools.ship.options import Limits, ShipOptions
 
 PROJECT = Path(__file__).resolve().parents[2]
 BUNDLE = PROJECT / "deploy" / "bundles" / "ecg-beats"
+# What is tried: container, aarch64, or both between commas.
+KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container").split(",")
 NEEDS = {"aarch64": needs.MAKE_AARCH64, "container": needs.CONTAINER}
 # A machine whose processor is computed is slow, and the more so the busier this one is.
 PATIENT = Limits(check_s=900.0, start_s=600.0, reading_s=600.0)
@@ -156,12 +158,14 @@ def patient() -> str:
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Iterator[Emulated]:
+def running(kind: str, purpose: str = "") -> Iterator[Emulated]:
     """A fresh gateway of a kind, removed afterwards; skips where this machine cannot have one."""
     reason = needs.missing(NEEDS[kind])
     if reason:
         pytest.skip(reason)
-    found = Emulated(f"test-{kind}-{os.getpid()}", kind, Path(tempfile.mkdtemp(prefix="links-")))
+    found = Emulated(
+        f"test-{kind}{purpose and '-'}{purpose}-{os.getpid()}", kind, Path(tempfile.mkdtemp(prefix="links-"))
+    )
     try:
         try:
             gateways.create(found.name, kind, told())
@@ -218,3 +222,10 @@ def newer(folder: Path, day: int) -> Path:
     manifest["created"] = f"{date(2030, 1, 1) + timedelta(day)}T00:00:00Z"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def note(name: str, figures: dict[str, object]) -> None:
+    """Keep what was measured, for whoever asks for it."""
+    if "VITALEDGE_FIGURES" in os.environ:
+        with Path(os.environ["VITALEDGE_FIGURES"], name).open("a") as out:
+            out.write(json.dumps(figures) + "\n")
