@@ -16,9 +16,9 @@ from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.extras import Extra, ExtraLoss
 from host_tools.compress.features import LOGITS, probe, run, run_teacher
 from host_tools.compress.logit_kd import LogitLoss, Method, ensemble_logits
-from host_tools.compress.soft_labels import read_soft_labels, soft_labels_of
+from host_tools.compress.soft_labels import kept_soft_labels, read_soft_labels, soft_labels_of
 from host_tools.compress.step import Candidate, Lab
-from host_tools.compress.teachers import TRIAL, OnnxTeacher, check_outputs, check_teachers
+from host_tools.compress.teachers import TRIAL, OnnxTeacher, check_outputs, check_teachers, exported_teacher
 from host_tools.compress.train import LabelLoss, shares
 from host_tools.fit import FitChange, Minibatch
 
@@ -30,7 +30,10 @@ class Distill:
     """Step `distill`. Several teachers: the mean of their softened probabilities; extras: the mean over teachers.
 
     method       how logits are learnt (`LogitLoss`), with temperature, weight; alpha and beta of dkd
-    labels       online: teachers see each augmented batch; stored: they saw the training inputs once, as they are
+    labels       online: teachers see each augmented batch; stored: they saw the training inputs once, as they are, and
+                 what they said is kept in the lab's file
+    n_teachers   how many of the lab's teachers teach, the first of them; 0: all
+    teachers_as  networks, or onnx: the files they export to, run by ONNX Runtime
     file         soft labels to take instead of asking teachers (.npz); {fold} and {seed} in it stand for theirs
     onnx         files that teach besides the lab's teachers
     extra        losses over layers and relations, added
@@ -43,6 +46,8 @@ class Distill:
     alpha: float = 1.0
     beta: float = 8.0
     labels: Literal["online", "stored"] = "online"
+    n_teachers: int = 0
+    teachers_as: Literal["networks", "onnx"] = "networks"
     file: str = ""
     onnx: tuple[str, ...] = ()
     extra: tuple[Extra, ...] = ()
@@ -53,6 +58,8 @@ class Distill:
     def __post_init__(self) -> None:
         """Refuse what cannot be learnt, and files that are not there."""
         _ = self.logit_loss
+        if self.n_teachers < 0:
+            raise SettingsError(f"n_teachers is {self.n_teachers}; 1 or more wanted, or 0 for all")
         if self.file and self.labels != "stored":
             raise SettingsError(
                 f'file is {self.file!r} and labels is {self.labels!r}; labels = "stored" wanted with it'
@@ -78,7 +85,12 @@ class Distill:
 
     def apply(self, candidate: Candidate, lab: Lab) -> Candidate:
         """Train the candidate's network from where it is; nothing is trained if something does not fit."""
-        teachers = [*lab.teachers, *(OnnxTeacher(path) for path in self.onnx)]
+        if self.n_teachers > len(lab.teachers):
+            raise SettingsError(f"n_teachers is {self.n_teachers}; the recipe has {len(lab.teachers)}")
+        theirs = lab.teachers[: self.n_teachers or None]
+        if self.teachers_as == "onnx":
+            theirs = [exported_teacher(t, lab.fold.train.inputs.shape[1:]) for t in theirs]
+        teachers = [*theirs, *(OnnxTeacher(path) for path in self.onnx)]
         try:
             return candidate.then(
                 lab.fit(candidate.network, self.objective(candidate.network, teachers, lab), self.fit)
@@ -118,6 +130,8 @@ class Distill:
         if self.file:
             path = Path(self.file.replace(FOLD, lab.fold.name).replace(SEED, str(lab.seed)))
             logits = read_soft_labels(path, inputs, len(lab.task.classes))
+        elif lab.keep is not None and not self.onnx and self.teachers_as == "networks":
+            logits = kept_soft_labels(lab.teachers, inputs, len(lab.task.classes), lab.keep)[: self.n_teachers or None]
         else:
             logits = soft_labels_of(teachers, inputs)
         return ensemble_logits([torch.from_numpy(z) for z in logits], self.temperature)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from edge_runtime.contract.signal import Float32Array
+from host_tools.compress.soft_labels import Keep
 from host_tools.fit import Fit, FitChange, Objective, Tick, TrainingSet, fit
 from host_tools.measure.logits import graph_logits, network_logits
 from host_tools.tasks.task import Examples, Fold, Task
@@ -64,6 +65,7 @@ class Lab:
 
     teachers  trained on this fold's training examples; empty where the recipe has none
     how       how training steps train, unless they say otherwise
+    keep      where what the teachers say of the training examples is kept; None: nowhere
     """
 
     task: Task
@@ -71,6 +73,7 @@ class Lab:
     seed: int
     how: Fit
     teachers: Sequence[nn.Module] = ()
+    keep: Keep | None = None
     tick: Tick = field(default=lambda done, total, note: None)
 
     def fit(

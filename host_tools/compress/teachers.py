@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.features import LOGITS, Features, probe
+from host_tools.export.plain import export_plain
 from host_tools.export.sessions import session
 from host_tools.tasks.task import Task
 
@@ -67,6 +70,14 @@ class OnnxTeacher(nn.Module):
     def __getstate__(self) -> Mapping[str, Any]:
         """Copies make their own session: the engine's cannot be copied."""
         return {**self.__dict__, "_session": None}
+
+
+def exported_teacher(teacher: nn.Module, shape: tuple[int, ...]) -> OnnxTeacher:
+    """The ONNX file that a network for inputs (n, *shape) exports to, as a teacher."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "teacher.onnx"
+        path.write_bytes(export_plain(teacher, shape).SerializeToString())
+        return OnnxTeacher(path)
 
 
 def check_outputs(task: Task, whose: str, logits: torch.Tensor) -> None:

@@ -19,10 +19,13 @@ from torch import nn
 from edge_runtime.contract.errors import EdgeError
 from host_tools.compress.guard import judge
 from host_tools.compress.known import Planned
+from host_tools.compress.soft_labels import Keep
 from host_tools.compress.step import Candidate, Lab
 from host_tools.nets.ensemble import Ensemble
 from host_tools.study.sources import source_digest
 from host_tools.tasks.task import Examples, Fold, Task
+
+SOFT_LABELS = "soft-labels"  # beside the folder of models; one file a fold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +95,10 @@ class Chains:
             seed=seed,
             how=fit,  # type: ignore[arg-type]
             teachers=[t.candidate.network for t in teachers],
+            keep=Keep(
+                path=self._kept.parent / SOFT_LABELS / f"{self._fold.name}.npz",
+                said_by=_hash(" ".join(t.key for t in teachers)),
+            ),
         )
         torch.manual_seed(seed)
         # Steps may train in place; what was before must stay whole for the guard and for rows that branch off.

@@ -53,6 +53,10 @@ def _steps(study: Study, task: Task, row: Row, network: nn.Module, x: np.ndarray
         sources = (study.teacher, getattr(step.step, "onnx", None), getattr(step.step, "file", None))
         if step.name == "distill" and not any(sources):
             raise SettingsError(f"{where}: no teacher; a [teacher] table or an ONNX file wanted")
+        there = len(study.teacher.seeds) if study.teacher else 0
+        wanted = getattr(step.step, "n_teachers", 0)
+        if wanted > there:
+            raise SettingsError(f"{where}: n_teachers is {wanted}; the study has {there}")
         if isinstance(step.step, Checked):
             try:
                 cast(Checked, step.step).preflight(network, x.shape[1:])

@@ -19,7 +19,7 @@ from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
 from host_tools.compress.distill_step import Distill
 from host_tools.compress.extras import Extra
-from host_tools.compress.soft_labels import soft_labels_of, write_soft_labels
+from host_tools.compress.soft_labels import Keep, read_soft_labels, soft_labels_of, write_soft_labels
 from host_tools.compress.step import Candidate
 from host_tools.compress.train import Train
 from host_tools.export.plain import export_plain
@@ -237,3 +237,32 @@ def test_files_that_are_not_there_are_refused_when_the_recipe_is_read(tmp_path: 
 def test_a_student_of_other_classes_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"the student gives \(5,\) outputs per example; the task has 3 classes"):
         Distill().apply(Candidate(network=WRONG_CLASSES), lab(new(1, "teacher")))
+
+
+def test_exported_teachers_teach_like_the_networks() -> None:
+    teachers = new(1, "teacher"), new(2, "teacher")
+    assert_same(trained(Distill(teachers_as="onnx"), lab(*teachers)), trained(Distill(), lab(*teachers)), 1e-3)
+
+
+def test_only_the_first_teachers_teach_where_a_recipe_says_how_many() -> None:
+    first, second = new(1, "teacher"), new(2, "teacher")
+    assert_same(trained(Distill(n_teachers=1), lab(first, second)), trained(Distill(), lab(first)))
+    assert differ(trained(Distill(n_teachers=2), lab(first, second)), trained(Distill(), lab(first)))
+    for wrong, words in ((-1, "n_teachers is -1; 1 or more"), (3, "n_teachers is 3; the recipe has 2")):
+        with pytest.raises(SettingsError, match=words):
+            trained(Distill(n_teachers=wrong), lab(first, second))
+
+
+def test_what_teachers_say_is_kept_once_and_asked_again_of_other_teachers(tmp_path: Path) -> None:
+    teachers, x, path = [new(1, "teacher"), new(2, "teacher")], FOLD.train.inputs, tmp_path / "soft" / "0.npz"
+    where, step = replace(lab(*teachers), keep=Keep(path=path, said_by="one")), Distill(labels="stored")
+    assert_same(trained(step, where), trained(step, lab(*teachers)))
+    np.testing.assert_array_equal(read_soft_labels(path, x, 3), soft_labels_of(teachers, x))
+    # A file that other words stand in shows which of both is learnt from.
+    write_soft_labels(path, -soft_labels_of(teachers, x), x, "one")
+    assert differ(trained(step, where), trained(step, lab(*teachers)))
+    assert_same(trained(step, replace(where, keep=Keep(path=path, said_by="two"))), trained(step, lab(*teachers)))
+    assert_same(trained(replace(step, n_teachers=1), where), trained(step, lab(teachers[0])))
+    path.write_bytes(b"cut off")
+    assert_same(trained(step, where), trained(step, lab(*teachers)))
+    assert [p.name for p in path.parent.iterdir()] == ["0.npz"]
