@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from host_tools.study.place import Place, cell_files, options_key
 from host_tools.study.plan import Row, Study
 from host_tools.study.result import Cell, RowResult, StudyResult, from_json
 from host_tools.study.row_card import ShippedCell, row_card
+from host_tools.study.version import is_version_of
 from host_tools.tasks.known import open_task
 from host_tools.tasks.shipping import shipping_of
 
@@ -150,7 +150,7 @@ def finished(study: Study, out: Path) -> StudyResult:
             f"`vitaledge study {study.name}` ends with one"
         )
     result = from_json(place)
-    if result.study_sha256 != hashlib.sha256(repr(study).encode()).hexdigest():
+    if not is_version_of(result.study_sha256, study):
         raise SettingsError(
             f"{place}: is the report of another version of study {study.name} (sha256 {result.study_sha256[:12]}); "
             "run the study again, which trains only what has changed"

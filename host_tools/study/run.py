@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from host_tools.study.plan import Study
 from host_tools.study.preflight import preflight
 from host_tools.study.result import SCHEMA, Refusal, RefusedRow, RowResult, StudyResult
 from host_tools.study.rows import gather
+from host_tools.study.version import study_sha256
 from host_tools.tasks.task import Fold
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick
         data=task.data,
         metric=task.metric,
         classes=task.classes,
-        study_sha256=hashlib.sha256(repr(study).encode()).hexdigest(),
+        study_sha256=study_sha256(study),
         seeds=study.seeds,
         folds=tuple(f.name for f in folds if not study.folds or f.name in study.folds),
         pairing=study.pairing,
