@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from host_tools.compress.guard import Guard
-from host_tools.compress.known import Planned
+from host_tools.compress.known import Planned, plan_step
+from host_tools.compress.soft_labels import read_soft_labels
 from host_tools.compress.step import Candidate, Lab
 from host_tools.measure.logits import network_logits
 from host_tools.study import chains
@@ -122,3 +123,32 @@ def test_the_hash_of_code_covers_what_a_module_imports(tmp_path: Path) -> None:
     # The step `train` rests on the training loop: its digest covers that file.
     assert source_digest("host_tools.compress.train") != source_digest("host_tools.fit")
     assert source_digest("host_tools.compress.train") == source_digest("host_tools.compress.train", "host_tools.fit")
+
+
+def test_soft_labels_are_kept_for_other_studies_and_anew_where_teachers_are_others(fold: Fold, tmp_path: Path) -> None:
+    chains_here = Chains(Waves(), fold, MODULE, tmp_path / "models")
+    short = {"epochs": 0.2}
+    train, *taught = (
+        plan_step({"do": do, "fit": short, **more}, do)
+        for do, more in (
+            ("train", {}),
+            ("distill", {"labels": "stored"}),
+            ("distill", {"labels": "stored", "weight": 1.0}),
+        )
+    )
+    kept = tmp_path / "soft-labels" / f"{fold.name}.npz"
+    for step, seed in zip(taught, (0, 1), strict=True):
+        teacher = chains_here.make("teacher", seed, [train], how="teacher")
+        student = chains_here.make("student", 0, [step], [teacher])
+        said = read_soft_labels(kept, fold.train.inputs, 3)
+        np.testing.assert_array_equal(said, [network_logits(teacher.candidate.network, fold.train.inputs)])
+    named = {
+        "do": "distill",
+        "fit": short,
+        "labels": "stored",
+        "weight": 1.0,
+        "file": str(kept.with_name("{fold}.npz")),
+    }
+    other = Chains(Waves(), fold, MODULE, tmp_path / "other").make("student", 0, [plan_step(named, "other")])
+    of_one, of_other = (network_logits(x.candidate.network, fold.test.inputs) for x in (student, other))
+    np.testing.assert_array_equal(of_one, of_other)

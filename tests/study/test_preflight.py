@@ -62,6 +62,12 @@ def test_distilling_without_a_teacher_is_refused(fold: Fold) -> None:
         check(study({"do": "distill"}, teacher=False), fold)
 
 
+def test_more_teachers_than_a_study_has_are_refused(fold: Fold) -> None:
+    check(study({"do": "distill", "n_teachers": 1}), fold)
+    with pytest.raises(SettingsError, match="row 'a', step 'distill': n_teachers is 2; the study has 1"):
+        check(study({"do": "distill", "n_teachers": 2}), fold)
+
+
 def test_missing_values_that_a_network_does_not_fill_in_are_refused(fold: Fold) -> None:
     inputs = fold.train.inputs.copy()
     inputs[7, 0, 3] = np.nan
