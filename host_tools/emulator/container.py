@@ -59,7 +59,9 @@ class Container:
         return self._state(folder)
 
     def remove(self, folder: Path) -> None:
-        """All it has outside its folder ended when it was stopped."""
+        """All it has outside its folder ended when it was stopped, or ends now if that was interrupted."""
+        if self._state(folder).exists():
+            self._run("stop", folder.name, _number(read_record(folder)))
 
     def _state(self, folder: Path) -> Path:
         return cache_folder() / "run" / folder.name
