@@ -35,7 +35,7 @@ demo: .venv/.stamp ## train, shrink, ship and measure a model on this machine, i
 test: .venv/.stamp ## run the tests
 	$(BIN)/python -m pytest
 
-device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, minutes
+device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, a quarter of an hour
 	deploy/install_debian_packages.sh --devices || echo "what is missing, tests on emulated gateways skip" >&2
 	$(BIN)/python -m pytest -m device
 

@@ -26,7 +26,7 @@ from host_tools.ship.options import Limits, ShipOptions
 PROJECT = Path(__file__).resolve().parents[2]
 BUNDLE = PROJECT / "deploy" / "bundles" / "ecg-beats"
 # What is tried: container, aarch64, or both between commas.
-KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container").split(",")
+KINDS = os.environ.get("VITALEDGE_DEVICE_KINDS", "container,aarch64").split(",")
 NEEDS = {"aarch64": needs.MAKE_AARCH64, "container": needs.CONTAINER}
 # A machine whose processor is computed is slow, and the more so the busier this one is.
 PATIENT = Limits(check_s=900.0, start_s=600.0, reading_s=600.0)
