@@ -29,7 +29,7 @@ def test_streams_of_any_rates_read_as_each_would_alone(
         x = ecg(20.0, rate, seed=i)
         x[int(8 * rate) : int(8 * rate) + 7] = np.nan
         blocks = cut(x, rng.integers(1, int(rate * 0.7), 50).tolist(), lost=rng.choice(60, 3).tolist())
-        wanted.append(alone(bundle, engine, rate, blocks))
+        wanted.append(alone(bundle, engine, StreamSpec(rate_hz=rate), blocks))
         wearables.append(Wearable(gateway.join(f"bed{i}", StreamSpec(rate_hz=rate)), blocks, []))
     drain(gateway, wearables, lambda w: rng.random() < 0.6)
     for w, (readings, ledger) in zip(wearables, wanted, strict=True):
@@ -56,7 +56,7 @@ def test_cutting_streams_in_any_way_changes_nothing(int8_bundle: Bundle, engine:
             wearables.append(Wearable(stream, cut(x, pattern[i], sorted(lost)), []))
         drain(gateway, wearables, lambda w: rng.random() < 0.7)
         for w in wearables:
-            readings, ledger = alone(int8_bundle, engine, w.stream.rate_hz, w.blocks)
+            readings, ledger = alone(int8_bundle, engine, StreamSpec(rate_hz=w.stream.rate_hz), w.blocks)
             assert_equal(w.said, readings)
             assert w.stream.ledger == ledger
 
@@ -81,7 +81,9 @@ def test_rows_of_many_streams_are_blocks_of_each(
         for stream, reading in gateway.step(10**12):
             said[stream].append(reading)
     for i, s in enumerate(streams):
-        readings, ledger = alone(int8_bundle, engine, 125.0, [Block(start=0, samples=signals[i, :, None])])
+        readings, ledger = alone(
+            int8_bundle, engine, StreamSpec(rate_hz=125.0), [Block(start=0, samples=signals[i, :, None])]
+        )
         assert_equal(said[s], readings)
         assert s.ledger == ledger
 
@@ -151,7 +153,7 @@ def test_64_streams_join_and_leave_while_one_stalls_and_one_floods(
             assert gateway.lag_s(w.stream) < 0.4
     assert len(ward.over) > 50
     for w in ward.over[:24]:
-        readings, ledger = alone(int8_bundle, engine, w.stream.rate_hz, w.blocks)
+        readings, ledger = alone(int8_bundle, engine, StreamSpec(rate_hz=w.stream.rate_hz), w.blocks)
         assert_equal(w.said, readings)
         assert w.stream.ledger == ledger
     for w in ward.over:
@@ -176,7 +178,7 @@ def test_the_shipped_bundle_runs_in_batches(engine: OnnxEngine) -> None:
         wearables.append(Wearable(gateway.join(f"bed{i}", StreamSpec(rate_hz=250.0)), blocks, []))
     drain(gateway, wearables)
     for w in wearables:
-        readings, ledger = alone(bundle, engine, 250.0, w.blocks)
+        readings, ledger = alone(bundle, engine, StreamSpec(rate_hz=250.0), w.blocks)
         assert len(readings) > 8
         assert_equal(w.said, readings)
         assert w.stream.ledger == ledger
@@ -194,7 +196,7 @@ def test_what_a_sensor_says_of_its_signal_reaches_the_readings(
     ]
     w = Wearable(gateway.join("bed", StreamSpec(rate_hz=125.0)), blocks, [])
     drain(gateway, [w])
-    wanted, _ = alone(int8_bundle, engine, 125.0, blocks)
+    wanted, _ = alone(int8_bundle, engine, StreamSpec(rate_hz=125.0), blocks)
     assert_equal(w.said, wanted)
     # Of the second before them more than 90 % was called bad.
     assert {r.value is None for r in wanted if 665 < r.sample < 800} == {True}

@@ -39,7 +39,7 @@ def test_what_finds_no_room_is_dropped_counted_and_a_gap(
         now_ns += 50 * MS
         said += [r for _, r in gateway.step(now_ns)]
     assert len(blocks) - len(taken) == 8
-    readings, ledger = alone(int8_bundle, engine, 125.0, taken)
+    readings, ledger = alone(int8_bundle, engine, StreamSpec(rate_hz=125.0), taken)
     assert_equal(said, readings)
     assert (ledger.gap, stream.ledger.dropped, stream.ledger.gap) == (400, 400, 0)
     assert stream.ledger.scored == ledger.scored
@@ -115,7 +115,7 @@ def test_a_stream_that_breaks_ends_with_its_ledger_and_the_others_go_on(
     assert bad.ledger.is_balanced
     assert bad.ledger.scored == 130
     assert not bad.offer(Block(start=9000, samples=x[:10]))
-    assert_equal(w.said, alone(int8_bundle, engine, 125.0, w.blocks)[0])
+    assert_equal(w.said, alone(int8_bundle, engine, StreamSpec(rate_hz=125.0), w.blocks)[0])
 
 
 def test_who_does_not_suit_or_finds_no_room_is_refused(int8_bundle: Bundle, gateway_of: Callable[..., Gateway]) -> None:

@@ -51,7 +51,7 @@ def test_a_bundle_with_the_same_weights_takes_over_unnoticed(
     signals = [ecg(25.0 - 4.0 * i, 125.0, seed=i) for i in range(5)]
     said = swapped(gateway, open_model(bundle, engine, 8), streams, signals, at=115)
     for stream, x, readings in zip(streams, signals, said, strict=True):
-        wanted, ledger = alone(bundle, engine, 125.0, cut(x, [13]))
+        wanted, ledger = alone(bundle, engine, StreamSpec(rate_hz=125.0), cut(x, [13]))
         assert_equal(readings, wanted)
         assert stream.ledger == ledger
 
@@ -77,7 +77,10 @@ def test_a_new_bundle_finds_the_beats_it_would_have_found_had_it_always_run(
         # A peak is certain ten frames behind it, at most a hop later than its last sample.
         before = [r.sample for r in readings if r.sample < boundary - m.delay_samples - m.hop_samples]
         after = [r.sample for r in readings if r.sample > boundary + m.hop_samples]
-        old, new = ([r.sample for r in alone(b, engine, 125.0, cut(x, [13]))[0]] for b in (int8_bundle, other_bundle))
+        old, new = (
+            [r.sample for r in alone(b, engine, StreamSpec(rate_hz=125.0), cut(x, [13]))[0]]
+            for b in (int8_bundle, other_bundle)
+        )
         assert before == [s for s in old if s < boundary - m.delay_samples - m.hop_samples]
         assert after == [s for s in new if s > boundary + m.hop_samples]
         assert min(len(before), len(after)) > 8

@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from wearables import alone, cut, ecg
 
-from edge_runtime.assemble import open_engine, open_pipeline
+from edge_runtime.assemble import open_engine
 from edge_runtime.contract.bundle import Bundle, open_bundle
 from edge_runtime.contract.errors import BundleError, EngineError, SettingsError, SourceError
 from edge_runtime.contract.manifest import Graph
@@ -25,16 +25,10 @@ from edge_runtime.gateway_ways import why_one_by_one
 from edge_runtime.inbox import Inlet
 from edge_runtime.one_by_one import OneByOne, open_alone
 from edge_runtime.sensors.sensor_block import SensorBlock
-from edge_runtime.sensors.synthetic import simulate
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ROOT / "deploy" / "bundles"
 PULSES = StreamSpec(rate_hz=50.0, unit="NU", channels=("PLETH", "RESP"))
-
-
-def ecg(seconds: float, rate_hz: float, seed: int) -> Float32Array:
-    """float32 (n, 1), mV."""
-    return np.asarray(simulate(seconds, rate_hz=rate_hz, seed=seed, pvc=0.1, pac=0.1).samples[:, :1], np.float32).copy()
 
 
 def pulses(seconds: float, seed: int) -> Float32Array:
@@ -42,24 +36,6 @@ def pulses(seconds: float, seed: int) -> Float32Array:
     rng, t = np.random.default_rng(seed), np.arange(round(seconds * 50.0)) / 50.0
     x = np.stack([np.sin(2 * np.pi * f * t) for f in (1.2 + 0.1 * seed, 0.3)], axis=1)
     return np.asarray(x + 0.1 * rng.standard_normal(x.shape), np.float32)
-
-
-def cut(x: Float32Array, sizes: Sequence[int], lost: Sequence[int] = ()) -> list[Block]:
-    """Blocks of these sizes, in turns; those whose number is in `lost` never arrive."""
-    blocks, start, i = [], 0, 0
-    while start < len(x):
-        n = sizes[i % len(sizes)]
-        if i not in lost:
-            blocks.append(Block(start=start, samples=x[start : start + n]))
-        start, i = start + n, i + 1
-    return blocks
-
-
-def alone(bundle: Bundle, engine: Engine, spec: StreamSpec, blocks: Sequence[Block]) -> tuple[list[Reading], Ledger]:
-    """The oracle: the same blocks through a pipeline that knows of no gateway."""
-    pipeline = open_pipeline(bundle, spec, engine)
-    readings = [r for block in blocks for r in pipeline.feed(block)] + pipeline.finish()
-    return readings, pipeline.ledger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.assemble import open_pipeline
 from edge_runtime.contract.bundle import Bundle
 from edge_runtime.contract.signal import Block, Float32Array, Ledger, Reading, StreamSpec
-from edge_runtime.engine.onnx import OnnxEngine
+from edge_runtime.engine.engine import Engine
 from edge_runtime.gateway import Gateway, Stream
 from edge_runtime.sensors.synthetic import simulate
 
@@ -35,9 +35,9 @@ def cut(x: Float32Array, sizes: Sequence[int], lost: Sequence[int] = ()) -> list
     return blocks
 
 
-def alone(bundle: Bundle, engine: OnnxEngine, rate_hz: float, blocks: Sequence[Block]) -> tuple[list[Reading], Ledger]:
-    """The oracle: the same blocks through a pipeline of their own."""
-    pipeline = open_pipeline(bundle, StreamSpec(rate_hz=rate_hz), engine)
+def alone(bundle: Bundle, engine: Engine, spec: StreamSpec, blocks: Sequence[Block]) -> tuple[list[Reading], Ledger]:
+    """The oracle: the same blocks through a pipeline that knows of no gateway."""
+    pipeline = open_pipeline(bundle, spec, engine)
     readings = [r for block in blocks for r in pipeline.feed(block)] + pipeline.finish()
     return readings, pipeline.ledger
 
