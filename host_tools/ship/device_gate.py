@@ -5,7 +5,9 @@ changes nothing about how it ends.
 
     ROOT/service/service.json  the service that runs the active release, where `vitaledge service install` made one
     ROOT/service/proved        the release that the service was started with and that proved itself
-    ROOT/service/request       what this user asks of a service that belongs to the system: a word, read by root
+    ROOT/service/request       what this user asks of a service that belongs to the system: a word and the request's
+                               own number, read by root's unit
+    TAKEN                      the number of the request that root's unit has carried out
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SERVING = "serving"
 PROPERTIES = ("ActiveState", "SubState", "MainPID", "StatusText", "InvocationID", "Result", "NRestarts")
 POLL_S = 0.03
 ASK_AGAIN_S = 2.0
+TAKEN = "/run/vitaledge-restart/taken"
 State = dict[str, str]
 
 
@@ -40,6 +43,7 @@ class Service:
         self._root, self._scope, self.unit = root, scope, unit
         environment = {**os.environ, "XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"}
         self._environment = environment if scope == "user" else dict(os.environ)
+        self._request = ""
 
     def state(self) -> State:
         """What systemd knows of it now."""
@@ -56,8 +60,24 @@ class Service:
                 self._systemctl(*argv)
             return
         # Only root may: its own small unit waits for this file to be written.
+        self._request = f"{word} {os.urandom(8).hex()}\n"
+        self._ask()
+
+    def ask_again(self) -> None:
+        """Repeat a request that was not taken: it is lost if it came while the one before was being read.
+
+        A repeated one that was taken meanwhile does nothing: it has the same number.
+        """
+        if not self._request:
+            return
+        with contextlib.suppress(OSError), open(TAKEN) as stream:
+            if stream.read().strip() == self._request.split()[1]:
+                return
+        self._ask()
+
+    def _ask(self) -> None:
         with open(os.path.join(self._root, "service", "request"), "w") as stream:
-            stream.write(word + "\n")
+            stream.write(self._request)
 
     def note_proved(self, release: str) -> None:
         """A switch that is cut before this is made again by the next deployment."""
@@ -223,9 +243,8 @@ def started(service: Service, before: str, seconds: float) -> str:
             if state["ActiveState"] in ("failed", "inactive", "deactivating") or state["SubState"] == "auto-restart":
                 raise FailedError(f"its service does not start ({state['StatusText'] or state['Result']})")
         elif time.monotonic() > again:
-            # A request that came while the one before was being read may be lost.
-            service.order("restart")
-            again = time.monotonic() + 2 * ASK_AGAIN_S
+            service.ask_again()
+            again = time.monotonic() + ASK_AGAIN_S
         if time.monotonic() > until:
             raise FailedError(f"its service was not ready within {seconds:g} s ({state['SubState']})")
         time.sleep(POLL_S)

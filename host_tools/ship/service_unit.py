@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.sensors.source import RECORDINGS, SCHEMES
+from host_tools.ship.device_gate import TAKEN
 from host_tools.ship.sources import ALONE
 
 Scope = Literal["system", "user"]
@@ -220,11 +221,14 @@ def fallback(spec: ServiceSpec) -> str:
 
 
 def restart(spec: ServiceSpec) -> str:
-    """Does as root the one thing that the user who deploys may ask for."""
+    """Does as root the one thing that the user who deploys may ask for, once for each request's number."""
     script = (
-        'word=; read -r word < "$$REQUEST"; [ "$$word" = kill ] && systemctl kill --signal=KILL $$UNIT; '
-        '[ "$$word" = stop ] && exec systemctl stop --no-block $$UNIT; '
-        "systemctl reset-failed $$UNIT; exec systemctl restart --no-block $$UNIT"
+        'word=; number=; read -r word number < "$$REQUEST"; '
+        '[ "$$number" ] && [ "$$number" = "$$(cat $$TAKEN 2>/dev/null)" ] && exit 0; '
+        '[ "$$word" = kill ] && systemctl kill --signal=KILL $$UNIT; '
+        'if [ "$$word" = stop ]; then systemctl stop --no-block $$UNIT; '
+        "else systemctl reset-failed $$UNIT; systemctl restart --no-block $$UNIT; fi "
+        '&& echo "$$number" > $$TAKEN'
     )
     return (
         "# Written by `vitaledge service install`, which replaces it.\n"
@@ -235,7 +239,8 @@ def restart(spec: ServiceSpec) -> str:
         "Type=oneshot\n"
         "TimeoutStartSec=10\n"
         f"{SMALL_WALLS}ProtectHome=read-only\n"
-        f"Environment={quoted(f'REQUEST={spec.root}/service/request')} UNIT={UNIT}\n"
+        f"RuntimeDirectory={PurePosixPath(TAKEN).parent.name}\nRuntimeDirectoryPreserve=yes\n"
+        f"Environment={quoted(f'REQUEST={spec.root}/service/request')} TAKEN={TAKEN} UNIT={UNIT}\n"
         f"ExecStart=/bin/sh -c '{script}'\n"
     )
 

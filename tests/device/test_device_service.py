@@ -131,6 +131,39 @@ def test_deploying_and_rolling_back_without_root_restart_the_service(container, 
     assert good in container.run(f"tr '\\0' ' ' < /proc/{container.show('MainPID')['MainPID']}/cmdline")
 
 
+@pytest.fixture
+def slow(container, good) -> Iterator[None]:
+    """systemd takes a second to carry out a request, and the service two to end, as on a busy gateway."""
+    names = {"vitaledge-restart": "ExecStartPre=sleep 1", "vitaledge": "ExecStopPost=sleep 2"}
+    for name, line in names.items():
+        folder = f"/run/systemd/system/{name}.service.d"
+        container.run(f"mkdir -p {folder} && printf '[Service]\n{line}\n' > {folder}/slow.conf")
+    container.run("systemctl daemon-reload")
+    yield
+    container.run("rm -r /run/systemd/system/vitaledge*.service.d && systemctl daemon-reload")
+
+
+def test_a_slow_restart_is_not_asked_for_twice(container, good, slow, tmp_path):
+    package, begun = harmless(tmp_path, "the slow one"), container.run("date +%s.%N")
+    done = deploy(BUNDLE, container.target, options=container.options(runtime_package=package, limits=LIMITS))
+    assert active(container) == done.release
+    said = container.run(f"journalctl -q -o cat -u vitaledge-restart.service --since @{begun}")
+    assert said.count("Finished vitaledge-restart.service") == 1
+
+
+@pytest.mark.parametrize("word", ["restart", "kill"])
+def test_a_request_is_carried_out_once(container, good, word):
+    looked = "systemctl show vitaledge-restart.service -P ExecMainExitTimestampMonotonic"
+    pids = [container.show("MainPID")["MainPID"]]
+    for _ in range(2):
+        before = container.run(looked)
+        container.run(f"echo {word} {word}-1 > {ROOT}/service/request", user="pi")
+        wait_until(lambda before=before: container.run(looked) not in ("0", before), 20, "the request is looked at")
+        wait_until(lambda: is_serving(container), 20, "the service serves")
+        pids.append(container.show("MainPID")["MainPID"])
+    assert pids[0] != pids[1] == pids[2]
+
+
 @pytest.mark.parametrize(
     ("how", "after_s", "message"),
     [("hang", 0.0, "no reading within 2 s"), ("end", 0.0, "ended soon after|does not start")],

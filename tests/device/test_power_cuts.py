@@ -87,6 +87,7 @@ class Updated:
             deploy(self.new, self.gateway.target, options=self.gateway.options(), progress=progress)
         except ShipError as error:
             if not is_cut:
+                power.cancel()
                 raise
             ended = str(error)
         if cut_s is None:
