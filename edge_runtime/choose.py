@@ -111,8 +111,10 @@ def memory_limit() -> int:
 
 def _in_own_process(bundle: Bundle, form: Form, threads: int, limit_bytes: int) -> Measured:
     """`edge-runtime check --timing` of one form, as a process: memory of one engine is not that of another."""
-    # With this process's own paths: on a gateway they are the release's, and no environment names them.
-    command = [sys.executable, "-I", "-S", "-c", PROGRAM, json.dumps(sys.path)]
+    # With this process's own paths: on a gateway they are the release's, and no environment names them. The package's
+    # own place is not among them where it is installed as a link to its sources.
+    paths = [*sys.path, str(Path(__file__).resolve().parents[1])]
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, json.dumps(paths)]
     command += ["check", str(bundle.path), "--json", "--timing"]
     command += ["--engine", form.engine, "--precision", form.precision, "--threads", str(threads)]
     try:

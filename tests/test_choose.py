@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import litert_runs
 import pytest
 
+import edge_runtime
 from edge_runtime.choose import Measured, best, choose, measure_forms
 from edge_runtime.cli import main
 from edge_runtime.contract.bundle import Bundle
@@ -64,6 +66,14 @@ def test_all_forms_are_measured_the_best_is_remembered_and_run_uses_it(
     assert json.loads(place.read_text())["why"] == why
     bundle, engine = open_form(all_forms_bundle, cache=tmp_path)
     assert (engine.name, bundle.manifest.step_graph.precision) == (chosen.form.engine, chosen.form.precision)
+
+
+def test_a_package_that_is_a_link_to_its_sources_is_found_by_the_processes_that_measure(
+    all_forms_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = Path(edge_runtime.__file__ or "").resolve().parents[1]
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p).resolve() != sources])
+    assert [m.refused for m in measure_forms(all_forms_bundle, 1, None, rounds=1) if m.refused] == []
 
 
 def test_a_form_over_the_memory_limit_is_refused_with_both_figures(two_forms_bundle: Bundle) -> None:
