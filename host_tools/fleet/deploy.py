@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edge_runtime.contract.bundle import Bundle, open_bundle
+from host_tools.fleet.compare import compared, why_not
 from host_tools.fleet.inventory import Host
 from host_tools.fleet.run import AT_ONCE, Outcome, RegressedError, Say, Work, run_on
 from host_tools.fleet.waves import (
@@ -24,10 +24,6 @@ from host_tools.ship.deploy import deploy_on, rollback_on
 from host_tools.ship.device import Device
 from host_tools.ship.errors import ShipError
 from host_tools.ship.options import ShipOptions
-
-# A check is timed this often, the old release and the new one in turn; the quickest counts.
-ROUNDS = 2
-CHECK_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +103,17 @@ def _deploying(bundle: Bundle, options: ShipOptions, rollout: Rollout) -> Work:
     def work(host: Host, device: Device, say: Callable[[str], None]) -> dict[str, object]:
         done = deploy_on(device, bundle, options, lambda text, _done, _total: say(text))
         answer = asdict(done)
-        if done.steps and done.previous and done.previous != done.release and rollout.compare:
-            say("comparing with the release before")
-            before, after = compared(device, done.previous, done.release)
-            answer |= {"before": asdict(before), "after": asdict(after)}
-            if worse := regression(before, after, rollout.limits):
-                _go_back(device, done.release, worse, options)
+        if done.previous == done.release:
+            return answer
+        if reason := why_not(done.previous, done.release) if rollout.compare else "--no-compare":
+            return {**answer, "not_compared": reason}
+        say("comparing with the release before")
+        before, after = compared(device, str(done.previous), done.release)
+        if worse := regression(before, after, rollout.limits):
+            _go_back(device, done.release, worse, options)
+        answer |= {"before": asdict(before), "after": asdict(after)}
+        if before == Figures():
+            answer["not_compared"] = "the runtime before cannot time its check"
         return answer
 
     return work
@@ -124,29 +125,3 @@ def _go_back(device: Device, release: str, worse: str, options: ShipOptions) -> 
     except ShipError as error:
         raise ShipError(f"{device.name}: {release}: {worse}; it could not be rolled back: {error}") from error
     raise RegressedError(f"{device.name}: {release}: {worse}; {back.release} is active there again")
-
-
-def compared(device: Device, before: str, after: str) -> tuple[Figures, Figures]:
-    """What the checks of two releases of a device say, taken in turn."""
-    found: dict[str, list[Figures]] = {before: [], after: []}
-    for _ in range(ROUNDS):
-        for release in (before, after):
-            found[release].append(_figures(device, release))
-    return _best(found[before]), _best(found[after])
-
-
-def _figures(device: Device, release: str) -> Figures:
-    argv = ["check", device.path(f"releases/{release}"), "--timing", "--json"]
-    done = device.edge_runtime(argv, release=release, timeout_s=CHECK_S)
-    try:
-        said = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        # A runtime from before checks could be timed: nothing is known of it.
-        return Figures()
-    known = {name: said[name] for name in Figures.__dataclass_fields__ if isinstance(said.get(name), int | float)}
-    return Figures(**known) if done.rc == 0 else Figures()
-
-
-def _best(rounds: Sequence[Figures]) -> Figures:
-    """The quickest of some rounds; what they answered is the same in all."""
-    return min(rounds, key=lambda one: one.block_p50_ns or float("inf"))

@@ -94,5 +94,7 @@ def result_table(outcomes: Sequence[Outcome], column: str) -> Table:
         table.add_column(name, overflow="fold")
     for one in outcomes:
         text = one.message or str(one.answer.get(column) or "none")
+        if reason := one.answer.get("not_compared"):
+            text += f" (not compared: {reason})"
         table.add_row(one.host, str(one.wave + 1), one.state, text, f"{one.seconds:.1f}", style=COLOURS[one.state])
     return table

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ship"))
 from shipping_fakes import fake_options, make_bundle
@@ -17,6 +19,7 @@ from host_tools.fleet import verbs
 from host_tools.fleet.deploy import Rollout, deploy_to
 from host_tools.fleet.inventory import Host
 from host_tools.fleet.run import run_on
+from host_tools.fleet.table import result_table
 from host_tools.fleet.waves import Limits
 from host_tools.ship.deploy import deploy, status
 
@@ -109,6 +112,33 @@ def test_a_slower_release_is_taken_back_and_goes_no_further(tmp_path, options):
     outcomes, stopped = deploy_to(slow, there, options, Rollout(limits=Limits(slower=2.0)))
     assert (stopped, set(states(outcomes).values())) == ("", {"done"})
     assert outcomes[0].answer["after"]["block_p50_ns"] == 90_000
+
+
+def named(bundle, name):
+    """The bundle under another name."""
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": name}))
+    return bundle
+
+
+def test_another_bundle_is_not_compared_with_the_one_before_and_the_answer_says_so(tmp_path, options):
+    there = hosts(tmp_path, "a", "b")
+    first, _ = deploy_to(named(make_bundle(tmp_path / "quick", p50=1_000), "heart"), there, options, Rollout())
+    assert {one.answer["not_compared"] for one in first} == {"no release was there before"}
+    slow = named(make_bundle(tmp_path / "slow", p50=90_000), "ecg-rhythm")
+    outcomes, stopped = deploy_to(slow, there, options, Rollout())
+    assert (stopped, set(states(outcomes).values())) == ("", {"done"})
+    assert {one.answer["not_compared"] for one in outcomes} == {"heart was there before"}
+    assert "before" not in outcomes[0].answer
+    release = str(outcomes[0].answer["release"])
+    with io.StringIO() as text:
+        Console(file=text, width=300).print(result_table(outcomes, "release"))
+        assert text.getvalue().count(f"{release} (not compared: heart was there before)") == 2
+    # The same bundle again is compared with what it was.
+    slower = named(make_bundle(tmp_path / "slower", p50=900_000), "ecg-rhythm")
+    outcomes, stopped = deploy_to(slower, there, options, Rollout())
+    assert (stopped, outcomes[0].state) == ("1 regressed", "regressed")
+    assert status(there[0].target).current == release
 
 
 def test_as_many_may_fail_as_were_allowed(tmp_path, options):
