@@ -47,7 +47,7 @@ def add_rollback(commands: Commands) -> None:
         _rollback,
         "make the previous release current again",
         "vitaledge rollback ssh://pi@gateway",
-        "vitaledge rollback ssh://pi@gateway --to ecg-beats-1df824c8d2d9-048c5ae8",
+        "vitaledge rollback ssh://pi@gateway --to ecg-beats-d175f075fcbb-048c5ae8",
     )
     target_options(parser)
     limit_options(parser)
