@@ -18,6 +18,7 @@ import numpy as np
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array, Float64Array
 from edge_runtime.sensors.faults import ByteFaults, Events, Faults
+from edge_runtime.sensors.options import in_range
 from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
 from edge_runtime.sensors.source import Source
 
@@ -48,7 +49,11 @@ class Outlet(Typing):
 
 
 class PtyOutlet:
-    """A pseudo-terminal; `link` is a name that stays when its own changes."""
+    """A pseudo-terminal; `link` is a name that stays when its own changes.
+
+    At that name only a link to a terminal is replaced, as a wearable that was killed left it, and only the own one is
+    removed; raises SettingsError for anything else that is there.
+    """
 
     def __init__(self, link: Path | None = None) -> None:
         self._link = link
@@ -68,10 +73,13 @@ class PtyOutlet:
 
     def unplug(self) -> None:
         """Close both ends."""
-        for fd in self._fds or ():
+        if self._fds is None:
+            return
+        terminal = os.ttyname(self._fds[1])
+        for fd in self._fds:
             os.close(fd)
         self._fds = None
-        if self._link:
+        if self._link and _led_to(self._link) == terminal:
             self._link.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -85,18 +93,41 @@ class PtyOutlet:
         writer, reader = pty.openpty()
         tty.setraw(reader)
         os.set_blocking(writer, False)
+        try:
+            if self._link:
+                _link_to(self._link, os.ttyname(reader))
+        except BaseException:
+            os.close(writer)
+            os.close(reader)
+            raise
         self._fds = (writer, reader)
-        if self._link:
-            self._link.unlink(missing_ok=True)
-            self._link.symlink_to(os.ttyname(reader))
         return self._fds
+
+
+def _led_to(link: Path) -> str:
+    """What a symbolic link names; empty if the path is none."""
+    return os.readlink(link) if link.is_symlink() else ""
+
+
+def _link_to(link: Path, terminal: str) -> None:
+    try:
+        if Path(_led_to(link)).parent == Path(terminal).parent:
+            link.unlink()
+        link.symlink_to(terminal)
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise SettingsError(f"pty:{link}: {what}; a path that is free, or a link to a terminal, wanted") from error
 
 
 class TcpOutlet:
     """A server for one client at a time."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._listener = socket.create_server((host, port))
+        try:
+            self._listener = socket.create_server((host, port))
+        except (OSError, UnicodeError) as error:
+            what = getattr(error, "strerror", None) or str(error)
+            raise SettingsError(f"tcp:{host}:{port}: {what}; a free port of this machine wanted") from error
         self._listener.setblocking(False)
         self._client: socket.socket | None = None
         self.where = "tcp://{}:{}".format(*self._listener.getsockname()[:2])
@@ -217,6 +248,7 @@ def outlet(text: str) -> Outlet:
     host, _, port = rest.rpartition(":")
     if kind != "tcp" or not (port or "0").isdecimal():
         raise SettingsError(f"--to is {text!r}; pty, pty:LINK, tcp, tcp:PORT, tcp:HOST:PORT or unix:PATH wanted")
+    in_range("--to: port", int(port or 0), 0, 65535)
     return TcpOutlet(host or "127.0.0.1", int(port or 0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,37 @@ def test_a_terminal_that_was_unplugged_comes_back_under_its_link(tmp_path: Path)
     assert str(first).startswith("/dev/")
 
 
+def test_a_file_at_the_links_path_is_named_and_stays_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, folder, alias = tmp_path / "kept", tmp_path / "folder", tmp_path / "alias"
+    kept.write_text("years of work")
+    folder.mkdir()
+    alias.symlink_to(kept)
+    for path in (kept, folder, alias, tmp_path / "nowhere" / "link"):
+        assert main(["simulate", "cyton", "--to", f"pty:{path}"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+        assert "a path that is free, or a link to a terminal, wanted" in line
+    assert kept.read_text() == "years of work"
+    assert alias.readlink() == kept
+    assert folder.is_dir()
+
+
+def test_a_link_that_a_killed_wearable_left_is_replaced_and_one_that_is_not_its_own_stays(tmp_path: Path) -> None:
+    link = tmp_path / "wearable"
+    link.symlink_to("/dev/pts/999999")
+    first = PtyOutlet(link)
+    assert link.resolve().is_char_device()
+    second = PtyOutlet(link)  # takes the name over
+    first.close()
+    assert link.resolve().is_char_device()
+    link.unlink()
+    link.write_text("put there meanwhile")
+    second.close()
+    assert link.read_text() == "put there meanwhile"
+
+
 def test_the_command_plays_to_a_reader_over_tcp() -> None:
     command = [sys.executable, "-m", "edge_runtime", "simulate", "edge", "--to", "tcp", "--speed", "5"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -215,6 +247,8 @@ def test_the_command_plays_to_a_reader_over_tcp() -> None:
     [
         (["morse", "--to", "tcp"], "'morse'; one of csv"),
         (["cyton", "--to", "air"], "--to is 'air'"),
+        (["cyton", "--to", "tcp:99999"], "--to: port is 99999; 0 to 65535 wanted"),
+        (["cyton", "--to", "tcp:no-such-host.invalid:7000"], "tcp:no-such-host.invalid:7000: "),
         (["cyton", "--to", "tcp", "--speed", "0"], "--speed is 0"),
         (["cyton", "--to", "tcp", "--faults", "leadoff=0.1"], "cannot say that a lead is off"),
     ],
@@ -224,6 +258,15 @@ def test_what_cannot_be_simulated_is_refused_in_one_line(
 ) -> None:
     assert main(["simulate", *arguments]) == 1
     assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"tcp:127.0.0.1:{other.getsockname()[1]}"
+        assert main(["simulate", "cyton", "--to", where]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{where}: " in line
+    assert "a free port of this machine wanted" in line
 
 
 def test_a_burst_loses_1_to_64_bytes_in_a_row() -> None:
