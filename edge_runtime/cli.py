@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from edge_runtime import __version__
-from edge_runtime.command_line import Commands, Help
+from edge_runtime.command_line import CommandParser, Commands, Help
 from edge_runtime.contract.errors import EdgeError, one_line
 
 EXAMPLES = """examples:
@@ -51,7 +51,7 @@ def _parser(asked: str | None = None) -> argparse.ArgumentParser:
         formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=f"edge-runtime {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for name, add in COMMANDS.items():
         if asked in (None, name):
             add(commands)

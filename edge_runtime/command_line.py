@@ -8,14 +8,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from edge_runtime.contract.bundle import Bundle
     from edge_runtime.engine.engine import Engine
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 Act: TypeAlias = Callable[[argparse.Namespace], int]
+
+MOST = 1e6  # of a number of seconds, so that its nanoseconds can be counted
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -29,9 +31,29 @@ class Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=max(40, columns - 2))
 
 
-def command(commands: Commands, name: str, act: Act, text: str, *examples: str) -> argparse.ArgumentParser:
+class CommandParser(argparse.ArgumentParser):
+    """Parser of one command; what it does not know is said under its own usage.
+
+    spread  name of the arguments that may also stand behind options, and between them
+    """
+
+    spread = ""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does, but nothing is left over."""
+        found, rest = super().parse_known_args(args, namespace)
+        if self.spread:
+            late = [word for word in rest if not word.startswith("-")]
+            setattr(found, self.spread, [*getattr(found, self.spread), *late])
+            rest = [word for word in rest if word.startswith("-") and word != "--"]
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, []
+
+
+def command(commands: Commands, name: str, act: Act, text: str, *examples: str) -> CommandParser:
     """A command without a bundle; `act` gives its exit code."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made: CommandParser = commands.add_parser(
         name,
         help=text,
         description=text,
@@ -42,7 +64,7 @@ def command(commands: Commands, name: str, act: Act, text: str, *examples: str) 
     return made
 
 
-def bundle_command(commands: Commands, name: str, act: Act, text: str, *examples: str) -> argparse.ArgumentParser:
+def bundle_command(commands: Commands, name: str, act: Act, text: str, *examples: str) -> CommandParser:
     """A command that takes a bundle, and says with what to run it."""
     made = command(commands, name, act, text, *examples)
     made.add_argument("bundle", type=Path, help="bundle directory (with manifest.json)")
@@ -67,6 +89,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}; a whole number from 1 on wanted")
     return int(text)
+
+
+def positive(text: str) -> float:
+    """The type of an option that is a time or a factor above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= MOST:
+        raise argparse.ArgumentTypeError(f"found {text!r}; a positive number, {MOST:.0f} at most, wanted")
+    return value
 
 
 def opened(options: argparse.Namespace) -> tuple[Bundle, Engine]:

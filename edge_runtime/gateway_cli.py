@@ -13,7 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.command_line import Commands, bundle_command
+from edge_runtime.command_line import Commands, bundle_command, positive
 from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import EngineError, SettingsError
 from edge_runtime.contract.strict import build
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
   edge-runtime gateway BUNDLE --streams ward.toml --json
-  edge-runtime gateway BUNDLE bed1='serial:///dev/ttyUSB0?protocol=csv&rate_hz=250' bed2='tcp://10.0.0.7:7000?protocol=edge'
+  edge-runtime gateway BUNDLE bed1='serial:///dev/ttyUSB0?protocol=csv&rate_hz=250' bed2='tcp://10.0.0.7:7000?protocol=edge&rate_hz=125'
   edge-runtime gateway ~/.local/share/vitaledge/current --streams ward.toml --json --status 60
 
 FILE.toml has a table of streams and, if wanted, other limits than these:
@@ -37,7 +37,7 @@ FILE.toml has a table of streams and, if wanted, other limits than these:
   deadline_s = 0.02    how long a step waits for others that may join its engine call
   [streams]
   bed1 = "serial:///dev/ttyUSB0?protocol=csv&rate_hz=250"
-  bed2 = "tcp://10.0.0.7:7000?protocol=edge"
+  bed2 = "tcp://10.0.0.7:7000?protocol=edge&rate_hz=125"
 
 Streams share the engine's calls where bundle and engine allow it (ecg-beats on ONNX Runtime); in all other cases each
 has a pipeline of its own. Which way it goes is said at the start.
@@ -65,11 +65,15 @@ class GatewaySettings:
 def add_gateway(commands: Commands) -> None:
     """`edge-runtime gateway`."""
     command = bundle_command(commands, "gateway", run, "run many wearables in one process, until told to stop")
-    command.epilog = EXAMPLES
+    command.epilog, command.spread = EXAMPLES, "sources"
     command.add_argument("sources", nargs="*", metavar="NAME=URL", help="a stream; or name them in a file")
     command.add_argument("--streams", type=Path, metavar="FILE", help="a TOML file of streams")
     command.add_argument(
-        "--status", type=float, default=0.0, metavar="S", help="a line on every stream's ledger and lag every S seconds"
+        "--status",
+        type=positive,
+        default=0.0,
+        metavar="S",
+        help="a line on every stream's ledger and lag every S seconds (default: none)",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edge_runtime.command_line import Commands, command, count, say
+from edge_runtime.command_line import Commands, command, count, positive, say
 from edge_runtime.contract.errors import SettingsError
 
 
@@ -34,7 +34,7 @@ def add_probe(commands: Commands) -> None:
     )
     made.add_argument("port", help="such as /dev/ttyUSB0, or a URL that pyserial knows")
     made.add_argument("--baud", type=count, help="only at this speed (default: at each protocol's own)")
-    made.add_argument("--seconds", type=float, default=3.0, help="how long to listen at each setting (default: 3)")
+    made.add_argument("--seconds", type=positive, default=3.0, help="how long to listen at each setting (default: 3)")
     made.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
 

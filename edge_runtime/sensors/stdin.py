@@ -6,7 +6,7 @@ import os
 import select
 import sys
 
-from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.sensors.bytestream import ByteSource, Recorder
 from edge_runtime.sensors.playback import Pace
 from edge_runtime.sensors.wired import parse_wired
@@ -36,4 +36,6 @@ def open_stdin(path: str, query: str, pace: Pace, recorder: Recorder | None = No
     wired = parse_wired(query, "stdin")
     if path not in ("", "-"):
         raise SettingsError(f"stdin:{path}: a path is given; stdin:?protocol=NAME wanted")
+    if sys.stdin is None:  # so Python says that the descriptor was closed at its start
+        raise SourceError("stdin: it is closed; bytes from a file or another program wanted")
     return ByteSource("stdin", FileLink(sys.stdin.fileno()), wired, pace.clock, recorder)
