@@ -9,7 +9,7 @@ from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.coupling import Coupled, Coupling, Importance, kept, lightest, without
-from host_tools.compress.step import Candidate, Lab, Table
+from host_tools.compress.step import Candidate, Lab, Table, Trial
 from host_tools.compress.taught import Taught, own_copy
 from host_tools.export.plain import export_plain
 from host_tools.measure.latency import Ratio, interleaved_ns, ratio
@@ -68,10 +68,13 @@ class PruneChannels(Taught):
         tables[:0] = [layer_table(whole, pruned), size_table(whole, pruned, shape)]
         return candidate.then(self.train_again(pruned, lab) if self.tune else pruned, *tables)
 
-    def preflight(self, network: nn.Module, shape: tuple[int, ...]) -> None:
-        """Raise SettingsError for a rate that leaves a layer no channel."""
+    def preflight(self, network: nn.Module, trial: Trial) -> nn.Module | None:
+        """Raise SettingsError for a layer that is not there, and a rate that leaves one no channel."""
+        coupling = Coupling(own_copy(network), trial.shape)
         if self.to_latency is None:
-            self.chosen(Coupling(own_copy(network), shape), self.rate)
+            return without(network, trial.shape, self.chosen(coupling, self.rate))
+        self.chosen(coupling, self._possible(coupling)[0])
+        return None
 
     def chosen(self, coupling: Coupling, rate: float) -> dict[str, list[int]]:
         """Channels to remove by root, at a uniform rate; raises SettingsError naming a layer that would have none."""
@@ -90,14 +93,16 @@ class PruneChannels(Taught):
             graph = export_plain(without(coupling.network, shape, self.chosen(coupling, rate)), shape, batch=1)
             return ratio(interleaved_ns({"whole": whole, "pruned": graph}, shape), "pruned", "whole")
 
-        possible = [r for r in self.searched if self._leaves_something(coupling, r)]
-        rate, tried = smallest_rate(self.to_latency or 1.0, possible, measure)
+        rate, tried = smallest_rate(self.to_latency or 1.0, self._possible(coupling), measure)
         columns = ("rate", "share of the time", "95 % from", "to", "rounds")
         rows = tuple((r, t.value, t.low, t.high, t.n_rounds) for r, t in tried)
         return rate, Table(title=f"latency: rate {rate:g} of {self.to_latency:g} wanted", columns=columns, rows=rows)
 
-    def _leaves_something(self, coupling: Coupling, rate: float) -> bool:
-        return all(kept(g.channels, rate, self.round_to) > 0 for g in coupling.groups)
+    def _possible(self, coupling: Coupling) -> list[float]:
+        found = [r for r in self.searched if all(kept(g.channels, r, self.round_to) > 0 for g in coupling.groups)]
+        if not found:
+            raise SettingsError(f"to_latency: searched is {self.searched}; no rate leaves every layer a channel")
+        return found
 
 
 def lightest_of(

@@ -13,14 +13,16 @@ import torch
 from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Float32Array
 from host_tools.compress.extras import Extra, ExtraLoss
 from host_tools.compress.features import LOGITS, probe, run, run_teacher
 from host_tools.compress.logit_kd import LogitLoss, Method, ensemble_logits
 from host_tools.compress.soft_labels import kept_soft_labels, read_soft_labels, soft_labels_of
-from host_tools.compress.step import Candidate, Lab
+from host_tools.compress.step import Candidate, Lab, Trial
 from host_tools.compress.teachers import TRIAL, OnnxTeacher, check_outputs, check_teachers, exported_teacher
 from host_tools.compress.train import LabelLoss, shares
 from host_tools.fit import FitChange, Minibatch
+from host_tools.tasks.task import Task
 
 FOLD, SEED = "{fold}", "{seed}"
 
@@ -87,10 +89,7 @@ class Distill:
         """Train the candidate's network from where it is; nothing is trained if something does not fit."""
         if self.n_teachers > len(lab.teachers):
             raise SettingsError(f"n_teachers is {self.n_teachers}; the recipe has {len(lab.teachers)}")
-        theirs = lab.teachers[: self.n_teachers or None]
-        if self.teachers_as == "onnx":
-            theirs = [exported_teacher(t, lab.fold.train.inputs.shape[1:]) for t in theirs]
-        teachers = [*theirs, *(OnnxTeacher(path) for path in self.onnx)]
+        teachers = self._asked(lab.teachers, lab.fold.train.inputs.shape[1:])
         try:
             return candidate.then(
                 lab.fit(candidate.network, self.objective(candidate.network, teachers, lab), self.fit)
@@ -99,28 +98,51 @@ class Distill:
             for teacher in teachers:
                 teacher.cpu()
 
+    def preflight(self, network: nn.Module, trial: Trial) -> nn.Module:
+        """Raise SettingsError for layers that the student or a teacher does not have, or that cannot be compared."""
+        if trial.teachers is None:
+            probe(network, torch.from_numpy(trial.inputs[:TRIAL]), self._layers()[0], "the student")
+        else:
+            self._extras(network, self._asked(trial.teachers, trial.shape), trial.task, trial.inputs[:TRIAL], seed=0)
+        return network
+
     def objective(self, student: nn.Module, teachers: Sequence[nn.Module], lab: Lab) -> DistillObjective:
         """What is minimized; raises SettingsError for teachers or layers that do not fit."""
-        x = torch.from_numpy(lab.fold.train.inputs[:TRIAL])
-        ours = [s for e in self.extra for s, _ in e.pairs()]
-        theirs = [t for e in self.extra for _, t in e.pairs()]
-        trial = probe(student, x, ours, "the student")
-        check_outputs(lab.task, "the student", trial[LOGITS])
-        trials = [] if self.file and not self.extra else check_teachers(lab.task, teachers, x, theirs)
-        with torch.random.fork_rng(devices=[]):  # adapters begin the same for the same seed
-            torch.manual_seed(lab.seed)
-            extras = [[ExtraLoss(e, trial, t) for e in self.extra] for t in trials]
-        for teacher_extras, t in zip(extras, trials, strict=True):
-            for loss in teacher_extras:  # refuse what has no such loss before anything is trained
-                loss(trial, t)
+        extras = self._extras(student, teachers, lab.task, lab.fold.train.inputs[:TRIAL], lab.seed)
         return DistillObjective(
             how=self,
             teachers=teachers,
             stored=self._stored(teachers, lab),
             extras=nn.ModuleList(nn.ModuleList(losses) for losses in extras),
-            layers=(tuple(ours), tuple(theirs)),
+            layers=self._layers(),
             shares=shares(lab),
         )
+
+    def _asked(self, teachers: Sequence[nn.Module], shape: tuple[int, ...]) -> list[nn.Module]:
+        theirs = teachers[: self.n_teachers or None]
+        if self.teachers_as == "onnx":
+            theirs = [exported_teacher(t, shape) for t in theirs]
+        return [*theirs, *(OnnxTeacher(path) for path in self.onnx)]
+
+    def _layers(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        pairs = [pair for extra in self.extra for pair in extra.pairs()]
+        return tuple(ours for ours, _ in pairs), tuple(theirs for _, theirs in pairs)
+
+    def _extras(
+        self, student: nn.Module, teachers: Sequence[nn.Module], task: Task, inputs: Float32Array, seed: int
+    ) -> list[list[ExtraLoss]]:
+        """For each teacher, its extra losses; raises SettingsError for what has no such loss."""
+        x, (ours, theirs) = torch.from_numpy(inputs), self._layers()
+        trial = probe(student, x, ours, "the student")
+        check_outputs(task, "the student", trial[LOGITS])
+        trials = [] if self.file and not self.extra else check_teachers(task, teachers, x, theirs)
+        with torch.random.fork_rng(devices=[]):  # adapters begin the same for the same seed
+            torch.manual_seed(seed)
+            extras = [[ExtraLoss(e, trial, t) for e in self.extra] for t in trials]
+        for teacher_extras, t in zip(extras, trials, strict=True):
+            for loss in teacher_extras:
+                loss(trial, t)
+        return extras
 
     def _stored(self, teachers: Sequence[nn.Module], lab: Lab) -> torch.Tensor | None:
         """Ensemble logits (n, classes) of the training examples, if they are to be stored."""

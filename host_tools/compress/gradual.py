@@ -11,8 +11,14 @@ from torch import nn
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.channels import layer_table, lightest_of, size_table
 from host_tools.compress.coupling import Coupling, Importance, Slice, silence, without
-from host_tools.compress.magnitude import hold, mask_of_largest, prunable_weights, sparsity_table
-from host_tools.compress.step import Candidate, Lab, Table
+from host_tools.compress.magnitude import (
+    hold,
+    mask_of_largest,
+    prunable_weights,
+    refuse_emptying,
+    sparsity_table,
+)
+from host_tools.compress.step import Candidate, Lab, Table, Trial
 from host_tools.compress.taught import Taught, own_copy
 
 
@@ -46,24 +52,37 @@ class PruneGradual(Taught):
             )
 
     def apply(self, candidate: Candidate, lab: Lab) -> Candidate:
-        """Train while pruning; raises SettingsError before it for a rate that leaves a layer no channel."""
+        """Train while pruning; raises SettingsError before it for a rate that leaves a layer no channel or weight."""
         self.require_teachers(lab)
         shape = lab.fold.train.inputs.shape[1:]
         network = own_copy(candidate.network)
         if self.kind == "weights":
+            self._refuse(network)
             weights = _Weights()
             network = self.train_again(network, lab, self._pruning(network, weights))
             return candidate.then(network, weights.table(), sparsity_table(network))
         coupling = Coupling(network, shape)
-        lightest_of(
-            coupling, {g.name: self.rate for g in coupling.groups}, self.importance
-        )  # refuses now, not in the end
+        self._gone(coupling)  # refuses now, not in the end
         channels = _Channels(coupling=coupling, importance=self.importance)
         network = self.train_again(network, lab, self._pruning(network, channels))
         pruned = without(network, shape, channels.gone)
         return candidate.then(
             pruned, channels.table(), layer_table(network, pruned), size_table(network, pruned, shape)
         )
+
+    def preflight(self, network: nn.Module, trial: Trial) -> nn.Module:
+        """Raise SettingsError for a rate that leaves a layer no channel or weight."""
+        if self.kind == "weights":
+            self._refuse(network)
+            return network
+        return without(network, trial.shape, self._gone(Coupling(own_copy(network), trial.shape)))
+
+    def _refuse(self, network: nn.Module) -> None:
+        weights = prunable_weights(network)
+        refuse_emptying(weights, dict.fromkeys(weights, self.rate))
+
+    def _gone(self, coupling: Coupling) -> dict[str, list[int]]:
+        return lightest_of(coupling, {g.name: self.rate for g in coupling.groups}, self.importance)
 
     def _pruning(self, network: nn.Module, mask: _Weights | _Channels):  # type: ignore[no-untyped-def]
         def after_step(done: int, total: int) -> None:

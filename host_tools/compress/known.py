@@ -27,6 +27,10 @@ STEPS = {
 }
 
 
+LEAVE_TORCH = frozenset({"half", "quantize", "quantize-dynamic", "train-quantized"})  # each is a row's last step
+ONLY_TRAIN = frozenset({"train", "mutual"})  # the network looks as before
+
+
 @dataclass(frozen=True, kw_only=True)
 class Planned:
     """A step of a recipe.

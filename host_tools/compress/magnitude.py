@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
-from host_tools.compress.step import Candidate, Lab, Table
+from host_tools.compress.step import Candidate, Lab, Table, Trial
 from host_tools.compress.taught import Taught, own_copy
 from host_tools.export.plain import export_plain
 from host_tools.measure.sparse_bytes import file_bytes
@@ -74,9 +74,7 @@ class PruneWeights(Taught):
     def masks(self, network: nn.Module) -> Masks:
         """Which weights stay, bool, by layer; raises SettingsError naming a layer that would be all zero."""
         weights = prunable_weights(network)
-        unknown = sorted(set(self.rates) - set(weights))
-        if unknown:
-            raise SettingsError(f"rates: no layer '{unknown[0]}'; layers are {', '.join(weights)}")
+        self._refuse(weights)
         if self.by == "global":
             found = _split(
                 mask_of_largest(torch.cat([w.detach().flatten() for w in weights.values()]), self.rate), weights
@@ -89,6 +87,25 @@ class PruneWeights(Taught):
             if not mask.any():
                 raise SettingsError(f"layer '{name}' would have no weight left; a smaller rate or quality wanted")
         return found
+
+    def preflight(self, network: nn.Module, trial: Trial) -> nn.Module:
+        """Raise SettingsError for layers that are not there, and shares that leave one no weight whatever it learns."""
+        self._refuse(prunable_weights(network))
+        return network
+
+    def _refuse(self, weights: Mapping[str, nn.Parameter]) -> None:
+        unknown = sorted(set(self.rates) - set(weights))
+        if unknown:
+            raise SettingsError(f"rates: no layer '{unknown[0]}'; layers are {', '.join(weights)}")
+        if self.by == "layer":
+            refuse_emptying(weights, {name: self.rates.get(name, self.rate) for name in weights})
+        n = sum(w.numel() for w in weights.values())
+        left = n - n_masked(n, self.rate)
+        if self.by == "global" and left < len(weights):
+            raise SettingsError(
+                f"a rate of {self.rate:g} leaves {left} of {n} weights; {len(weights)} layers have at least one each, "
+                "a smaller rate wanted"
+            )
 
     def _threshold(self, weight: torch.Tensor) -> float:
         values = weight.detach().double().numpy().ravel()
@@ -107,10 +124,25 @@ def prunable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
+def n_masked(n: int, rate: float) -> int:
+    """How many of `n` weights go at a rate."""
+    return round(rate * n)
+
+
+def refuse_emptying(weights: Mapping[str, nn.Parameter], rates: Mapping[str, float]) -> None:
+    """Raise SettingsError naming the layer that would have no weight left at its own rate."""
+    for name, weight in weights.items():
+        n = weight.numel()
+        if n_masked(n, rates[name]) == n:
+            raise SettingsError(
+                f"layer '{name}' has {n} weights; a rate of {rates[name]:g} leaves none, a smaller one wanted"
+            )
+
+
 def mask_of_largest(weight: torch.Tensor, rate: float) -> torch.Tensor:
     """False for the share `rate` of a tensor that is smallest in magnitude (its number rounded), bool, same shape."""
     mask = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[torch.argsort(weight.abs().flatten(), stable=True)[: round(rate * weight.numel())]] = False
+    mask[torch.argsort(weight.abs().flatten(), stable=True)[: n_masked(weight.numel(), rate)]] = False
     return mask.view(weight.shape)
 
 

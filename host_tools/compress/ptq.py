@@ -12,12 +12,13 @@ from typing import Literal
 
 import onnx
 import onnxruntime
+from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.calibration import Ranges, calibrate_plan, draw
 from host_tools.compress.integer_plan import plan_integers
 from host_tools.compress.quantized_tables import cost_table, layer_table
-from host_tools.compress.step import Candidate, Lab
+from host_tools.compress.step import Candidate, Lab, Trial
 from host_tools.compress.thresholds import Thresholds
 from host_tools.export.compact import compact
 from host_tools.export.plain import export_plain
@@ -78,6 +79,10 @@ class Quantize:
             cost_table("quantize", before, after, lab.fold.train.inputs.shape[1:]),
         )
 
+    def preflight(self, network: nn.Module, trial: Trial) -> None:
+        """Raise SettingsError for wide layers that are not there, and if none is left to quantize."""
+        refuse_wide(network, trial.shape, self.keep_wide)
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeDynamic:
@@ -127,6 +132,12 @@ def finish(written: onnx.ModelProto, form: Format) -> onnx.ModelProto:
         path = Path(folder) / "operators.onnx"
         rewrite(compact(written), path, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
         return compact(onnx.load(path))
+
+
+def refuse_wide(network: nn.Module, shape: tuple[int, ...], keep_wide: object) -> None:
+    """Raise SettingsError for wide layers that the exported network does not have, or if it has no others."""
+    if keep_wide != "none":
+        plan_integers(simplified(export_plain(network, shape)), wide_layers(keep_wide))
 
 
 def wide_layers(keep_wide: object) -> str | tuple[str, ...]:

@@ -18,9 +18,9 @@ from host_tools.compress.calibration import Ranges, calibrate_plan, draw
 from host_tools.compress.distill import Distillation, distillation_loss
 from host_tools.compress.fake_quantize import RoundingNetwork
 from host_tools.compress.integer_plan import plan_integers
-from host_tools.compress.ptq import Format, finish, float_graph, wide_layers
+from host_tools.compress.ptq import Format, finish, float_graph, refuse_wide, wide_layers
 from host_tools.compress.quantized_tables import cost_table, layer_table
-from host_tools.compress.step import Candidate, Lab
+from host_tools.compress.step import Candidate, Lab, Trial
 from host_tools.compress.thresholds import Thresholds
 from host_tools.compress.train import LabelLoss, shares
 from host_tools.export.qdq import Weights, write_qdq
@@ -89,6 +89,10 @@ class TrainQuantized:
             layer_table("train-quantized", learnt, written, plan, rounding, lab.fold.validation.inputs),
             cost_table("train-quantized", before, after, lab.fold.train.inputs.shape[1:]),
         )
+
+    def preflight(self, network: nn.Module, trial: Trial) -> None:
+        """Raise SettingsError for wide layers that are not there, and if none is left to quantize."""
+        refuse_wide(network, trial.shape, self.keep_wide)
 
 
 @dataclass(kw_only=True, eq=False)

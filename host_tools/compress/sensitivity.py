@@ -11,7 +11,7 @@ from torch import nn
 from edge_runtime.contract.errors import SettingsError
 from host_tools.compress.channels import layer_table, lightest_of, size_table
 from host_tools.compress.coupling import Coupling, Importance, kept, without
-from host_tools.compress.step import Candidate, Lab, Table
+from host_tools.compress.step import Candidate, Lab, Table, Trial
 from host_tools.compress.taught import Taught, own_copy
 from host_tools.measure.macs import parameters
 
@@ -35,7 +35,7 @@ class PruneSensitive(Taught):
     takes the task's metric on the validation examples (Li et al., "Pruning Filters for Efficient ConvNets", ICLR
     2017, section 3.2). The choice is greedy, by `greedy_rates`.
 
-    rates       ascending
+    rates       ascending; one that would leave a layer no channel is not tried on that layer
     max_points  of the task's metric that all layers pruned together may lose on validation before they train again
     tune        whether to train afterwards
     """
@@ -59,6 +59,7 @@ class PruneSensitive(Taught):
         shape, metric = lab.fold.train.inputs.shape[1:], lab.task.metric
         whole = own_copy(candidate.network)
         coupling = Coupling(whole, shape)
+        self._refuse(coupling)
         before = lab.validate(Candidate(network=whole))[metric.key]
 
         def pruned(rates: Rates) -> nn.Module:
@@ -86,6 +87,23 @@ class PruneSensitive(Taught):
             size_table(whole, network, shape),
         )
         return candidate.then(self.train_again(network, lab) if self.tune else network, *tables)
+
+    def preflight(self, network: nn.Module, trial: Trial) -> None:
+        """Raise SettingsError for rates that leave nothing to scan."""
+        self._refuse(Coupling(own_copy(network), trial.shape))
+
+    def _refuse(self, coupling: Coupling) -> None:
+        lightest_of(coupling, {g.name: 0.0 for g in coupling.groups}, self.importance)
+        sizes = {g.name: g.channels for g in coupling.groups}
+        for rate in self.rates:
+            if not any(kept(n, rate, self.round_to) for n in sizes.values()):
+                largest = max(sizes, key=sizes.__getitem__)
+                raise SettingsError(
+                    f"rates: {rate:g} leaves no layer a channel; "
+                    f"the widest, '{largest}', has {sizes[largest]}, a smaller rate wanted"
+                )
+        if not any(0 < kept(n, r, self.round_to) < n for r in self.rates for n in sizes.values()):
+            raise SettingsError(f"rates are {self.rates}; none takes a channel from a layer and leaves it one")
 
 
 def greedy_rates(scanned: Mapping[str, Mapping[float, Effect]], lost: Callable[[Rates], float], budget: float) -> Rates:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnx
@@ -108,6 +108,36 @@ class Lab:
         """The teachers' mean log-probabilities on the training examples as they are, float32 (n, classes)."""
         logits = [network_logits(t, self.fold.train.inputs) for t in self.teachers]
         return mean_log_probabilities(logits)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """What is there before anything is trained.
+
+    inputs    a few of the training examples'
+    teachers  one untrained network for all of the study's; empty where it has none, None where training decides what
+              it will look like
+    """
+
+    task: Task
+    inputs: Float32Array
+    teachers: Sequence[nn.Module] | None = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return tuple(self.inputs.shape[1:])
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A step that can say of an untrained network that it will not fit."""
+
+    def preflight(self, network: nn.Module, trial: Trial) -> nn.Module | None:
+        """The untrained network in the shape that the step leaves; None where only training tells it.
+
+        Raises SettingsError for settings that this network cannot have; `network` stays as it was.
+        """
 
 
 class Step(Protocol):

@@ -45,7 +45,7 @@ def run_study(study: Study, place: Place, *, jobs: int, command: str, tick: Tick
     every = [(o, f, s) for o in groups for f, s in _pairs(study, task_and_folds(study.task, o, place.root)[1])]
     for options, names in groups.items():
         task, folds = task_and_folds(study.task, options, place.root)
-        preflight(study, task, folds[0], [study.find(name) for name in names])
+        preflight(study, task, folds, [study.find(name) for name in names])
     teachers = [
         Job(study=study, place=place, options=o, fold=f, seed=s, rows=())
         for o, f in dict.fromkeys((o, f) for o, f, _ in every)

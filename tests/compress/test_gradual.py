@@ -71,6 +71,12 @@ def test_a_rate_that_empties_a_layer_is_refused_before_training() -> None:
         step(rate=0.97).apply(nets.candidate("dense"), nets.lab(epochs=1000))
 
 
+def test_a_rate_that_leaves_a_layer_no_weight_is_refused_before_training() -> None:
+    # Layer 6 has 2 x 9 weights, of which 0.99 are 17.8; the others are larger and would keep some.
+    with pytest.raises(SettingsError, match=r"layer '6' has 18 weights; a rate of 0\.99 leaves none"):
+        step(kind="weights", rate=0.99).apply(nets.candidate("dense"), nets.lab(epochs=1000))
+
+
 @pytest.mark.parametrize("keys", [{"rate": 1.0}, {"begin": 0.8, "until": 0.5}, {"until": 1.1}, {"every": 0}])
 def test_a_schedule_that_cannot_be_is_refused(keys: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="wanted"):

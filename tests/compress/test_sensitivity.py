@@ -103,6 +103,17 @@ def test_with_losses_that_add_up_no_move_more_fits_the_budget() -> None:
             assert all(lost({**found, name: r}) > 3.0 for r in more)
 
 
+def test_a_rate_that_empties_every_layer_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"rates: 0\.99 leaves no layer a channel; the widest, '2', has 12"):
+        PruneSensitive(rates=(0.5, 0.99)).apply(nets.candidate("dense"), nets.lab(epochs=1000))
+
+
+def test_rates_that_prune_nothing_are_refused() -> None:
+    # 0.02 of 12 and of 9 channels is less than half a channel.
+    with pytest.raises(SettingsError, match="none takes a channel from a layer"):
+        PruneSensitive(rates=(0.01, 0.02)).apply(nets.candidate("dense"), nets.lab(epochs=1000))
+
+
 @pytest.mark.parametrize("keys", [{"rates": []}, {"rates": [0.5, 0.25]}, {"rates": [0.5, 1.0]}, {"max_points": -1.0}])
 def test_what_cannot_be_scanned_is_refused(keys: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="wanted"):

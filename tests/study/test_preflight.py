@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from host_tools.export.plain import export_plain
+from host_tools.study.place import Place
 from host_tools.study.plan import Row, Study, TeacherPart
 from host_tools.study.preflight import preflight
+from host_tools.study.run import run_study
 from host_tools.tasks.task import Examples, Fold, check_folds
 from tests.toy_task import SAMPLES, WaveNet, Waves
 
@@ -29,7 +32,7 @@ def fold() -> Fold:
 
 
 def check(plan: Study, fold: Fold, task: Waves | None = None) -> None:
-    preflight(plan, task or Waves(), fold, list(plan.row))
+    preflight(plan, task or Waves(), [fold], list(plan.row))
 
 
 def test_what_fits_passes(fold: Fold) -> None:
@@ -39,6 +42,112 @@ def test_what_fits_passes(fold: Fold) -> None:
 def test_a_rate_that_empties_a_layer_is_refused_by_its_name(fold: Fold) -> None:
     with pytest.raises(SettingsError, match=r"row 'a', step 'prune-channels': layer '.*' has 8 channels; a rate of 1"):
         check(study({"do": "train"}, {"do": "prune-channels", "rate": 1.0}), fold)
+
+
+HINT = {"kind": "hint", "student_layers": ["first"], "teacher_layers": ["second"]}
+CANNOT_BE: dict[str, tuple[list[dict[str, object]], str]] = {
+    # The network: `first` 8 x 2 x 7 weights, `second` 8 x 8 x 5, `last` 3 x 8; 456 in all.
+    "a share of the weights that leaves none": (
+        [{"do": "prune-weights", "rate": 0.99}],
+        "step 'prune-weights': layer 'last' has 24 weights; a rate of 0.99 leaves none",
+    ),
+    "a share of one layer's weights that leaves none": (
+        [{"do": "prune-weights", "rates": {"first": 0.999}}],
+        "layer 'first' has 112 weights; a rate of 0.999 leaves none",
+    ),
+    "fewer weights than layers": (
+        [{"do": "prune-weights", "by": "global", "rate": 0.996}],
+        "a rate of 0.996 leaves 2 of 456 weights; 3 layers",
+    ),
+    "weights of a layer that is not there": (
+        [{"do": "prune-weights", "rates": {"third": 0.5}}],
+        "no layer 'third'; layers are first, second, last",
+    ),
+    "weights that go while it learns": (
+        [{"do": "prune-gradual", "kind": "weights", "rate": 0.99}],
+        "step 'prune-gradual': layer 'last' has 24 weights; a rate of 0.99 leaves none",
+    ),
+    "channels that go while it learns": (
+        [{"do": "prune-gradual", "rate": 0.95}],
+        "step 'prune-gradual': layer 'first' has 8 channels; a rate of 0.95 leaves none",
+    ),
+    "a scan of nothing": ([{"do": "prune-sensitive", "rates": [0.99]}], "rates: 0.99 leaves no layer a channel"),
+    "the rest of what was pruned before": (
+        [{"do": "prune-channels", "rate": 0.5}, {"do": "prune-channels", "rate": 0.9}],
+        "layer 'first' has 4 channels; a rate of 0.9 leaves none",
+    ),
+    "a wide layer that is not there": (
+        [{"do": "quantize", "keep_wide": ["third"]}],
+        "step 'quantize': keep_wide names 'third'; layers are first, second, last",
+    ),
+    "a word for wide layers that is none": (
+        [{"do": "train-quantized", "keep_wide": "frist"}],
+        "step 'train-quantized': keep_wide is 'frist'; one of none, first",
+    ),
+    "no layer that is not wide": (
+        [{"do": "quantize", "keep_wide": ["first", "second", "last"]}],
+        "nothing is left to quantize",
+    ),
+    "a hint to a layer that is not there": (
+        [{"do": "distill", "extra": [{**HINT, "student_layers": ["third"]}]}],
+        "step 'distill': layer 'third' is not in the student",
+    ),
+    "a hint from a layer that is not there": (
+        [{"do": "distill", "extra": [{**HINT, "teacher_layers": ["third"]}]}],
+        "step 'distill': layer 'third' is not in teacher 1",
+    ),
+    "two steps that each write the file": (
+        [{"do": "half"}, {"do": "quantize"}],
+        "step 'quantize': the model is a file since step 'half'",
+    ),
+    "training of what is a file": (
+        [{"do": "quantize"}, {"do": "train"}],
+        "step 'train': the model is a file since step 'quantize'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CANNOT_BE)
+def test_steps_that_cannot_be_are_refused_by_their_names(kind: str, fold: Fold) -> None:
+    steps, words = CANNOT_BE[kind]
+    check(study({"do": "train"}, {"do": "distill", "extra": [HINT]}, {"do": "quantize", "keep_wide": ["last"]}), fold)
+    with pytest.raises(SettingsError, match=f"^row 'a', .*{re.escape(words)}"):
+        check(study({"do": "train"}, *steps), fold)
+
+
+def test_teaching_without_a_teacher_is_refused(fold: Fold) -> None:
+    with pytest.raises(SettingsError, match="row 'a', step 'prune-weights': teach is true; the study has no"):
+        check(study({"do": "prune-weights", "teach": True}, teacher=False), fold)
+
+
+def test_a_step_of_the_teacher_that_cannot_be_is_refused(fold: Fold) -> None:
+    part = TeacherPart(steps=({"do": "train"}, {"do": "prune-channels", "rate": 1.0}))
+    with pytest.raises(SettingsError, match=r"^teacher, step 'prune-channels': layer 'first' has 32 channels"):
+        check(replace(study({"do": "train"}), teacher=part), fold)
+
+
+def test_nothing_is_told_of_a_network_that_training_shapes(fold: Fold) -> None:
+    steps = ({"do": "factorize"}, {"do": "quantize", "keep_wide": ["last.0"]})
+    check(study({"do": "train"}, *steps), fold)
+
+
+TRAP = """
+from tests.toy_task import Waves
+
+class Trap(Waves):
+    def augment(self, x, generator):
+        raise ZeroDivisionError("training began")
+"""
+
+
+@pytest.mark.parametrize("kind", [None, *CANNOT_BE])
+def test_no_epoch_is_trained_before_a_refusal(kind: str | None, tmp_path: Path) -> None:
+    (tmp_path / "trap.py").write_text(TRAP)
+    plan = replace(study({"do": "train"}, *(CANNOT_BE[kind][0] if kind else ())), task=f"{tmp_path / 'trap.py'}:Trap")
+    place = Place(root=None, out=tmp_path / "out")
+    # The trap springs where nothing is to be refused.
+    with pytest.raises(SettingsError if kind else ZeroDivisionError):
+        run_study(plan, place, jobs=1, command="test", tick=lambda done, total, note: None)
 
 
 class FourClasses(Waves):
