@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 TORCH := torch==2.13.0
+VITALEDGE_DEVICE_KINDS ?= container,aarch64
+comma := ,
 
 # Real records where there are some; else tests that need them are skipped and the demo simulates.
 ifndef VITALEDGE_DATA
@@ -35,9 +37,12 @@ demo: .venv/.stamp ## train, shrink, ship and measure a model on this machine, i
 test: .venv/.stamp ## run the tests
 	$(BIN)/python -m pytest
 
-device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, a quarter of an hour
+device-test: .venv/.stamp ## run the acceptance tests on emulated gateways, both kinds side by side: root, Debian's packages
 	deploy/install_debian_packages.sh --devices || echo "what is missing, tests on emulated gateways skip" >&2
-	$(BIN)/python -m pytest -m device
+	$(MAKE) --no-print-directory --jobs --output-sync=line $(addprefix device-test-,$(subst $(comma), ,$(VITALEDGE_DEVICE_KINDS)))
+
+device-test-%:
+	VITALEDGE_DEVICE_KINDS=$* $(BIN)/python -m pytest tests/device -m device -v
 
 check: .venv/.stamp ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from emulated import KINDS
 from service_container import (
     BUNDLE,
     LIMITS,
@@ -36,7 +37,10 @@ from host_tools.ship.errors import ShipError
 from host_tools.ship.options import Limits
 from host_tools.ship.signing import trust
 
-pytestmark = pytest.mark.device
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif("container" not in KINDS, reason="VITALEDGE_DEVICE_KINDS names no container"),
+]
 MOST_BACK_S = 10.0
 # What was measured here, for whoever wants the spread: VITALEDGE_ROUNDS=20 pytest -m device -k makes_way
 RECORD = Path(os.environ.get("VITALEDGE_RECORD", os.devnull))
