@@ -1,8 +1,7 @@
 """Emulated gateways that tests share: one of a kind at a time, made when the first test asks.
 
-`VITALEDGE_DEVICE_KINDS` says which, between commas; the default is both, container,aarch64 (`make device-test` runs them
-side by side). The second takes long: it
-makes an image of a machine of its own, and QEMU computes for it.
+`VITALEDGE_DEVICE_KINDS` says which, between commas; the default is both, container,aarch64, which `make device-test`
+runs side by side. The second takes long: it makes an image of a machine of its own, and QEMU computes for it.
 """
 
 from __future__ import annotations
