@@ -29,7 +29,7 @@ FIND_PYTHON = for p in python3.11 python3.12 python3.13 python3; do \
 .PHONY: help demo test device-test check bench studies clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: .venv/.stamp ## train, shrink, ship and measure a model on this machine, in minutes
 	$(BIN)/vitaledge demo
@@ -37,12 +37,12 @@ demo: .venv/.stamp ## train, shrink, ship and measure a model on this machine, i
 test: .venv/.stamp ## run the tests
 	$(BIN)/python -m pytest
 
-device-test: .venv/.stamp ## run the acceptance tests on emulated gateways, both kinds side by side: root, Debian's packages
+device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, a quarter of an hour
 	deploy/install_debian_packages.sh --devices || echo "what is missing, tests on emulated gateways skip" >&2
-	$(MAKE) --no-print-directory --jobs --output-sync=line $(addprefix device-test-,$(subst $(comma), ,$(VITALEDGE_DEVICE_KINDS)))
+	$(MAKE) --no-print-directory --jobs $(addprefix device-test-,$(subst $(comma), ,$(VITALEDGE_DEVICE_KINDS)))
 
 device-test-%:
-	VITALEDGE_DEVICE_KINDS=$* $(BIN)/python -m pytest tests/device -m device -v
+	VITALEDGE_DEVICE_KINDS=$* PYTHONUNBUFFERED=1 $(BIN)/python -m pytest tests/device -m device -v 2>&1 | sed -u 's/^/$*: /'
 
 check: .venv/.stamp ## formatting, lint, types
 	$(BIN)/ruff format --check .
