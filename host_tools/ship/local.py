@@ -67,8 +67,9 @@ class LocalTalk:
     def exchange(self, frames: Iterable[bytes]) -> bytes:
         """See `Talk.exchange`."""
         out = self._output()
-        for frame in frames:
-            if self._rest or out is None or select.select([out], [], [], 0)[0]:
+        for number, frame in enumerate(frames):
+            # What is there before anything was asked is no answer: a helper says hello as soon as it runs.
+            if number and (self._rest or out is None or select.select([out], [], [], 0)[0]):
                 break
             try:
                 self._write(frame)

@@ -36,8 +36,8 @@ class Talk(Protocol):
     """A program that keeps running, reads frames and answers in lines."""
 
     def exchange(self, frames: Iterable[bytes]) -> bytes:
-        """Write frames until all are written or an answer comes; gives the answer's line with its
-        end, or nothing if the program has ended.
+        """Write frames until all are written or an answer comes, the first in any case; gives the answer's line with
+        its end, or nothing if the program has ended.
 
         Raises LinkError if the link is cut, and whatever `frames` raises, before which it writes nothing more.
         """

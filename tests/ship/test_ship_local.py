@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from edge_runtime.contract.errors import BundleError, SettingsError
 from host_tools.ship.deploy import deploy, rollback, status, steps_for
 from host_tools.ship.device import connect
 from host_tools.ship.errors import ShipError
+from host_tools.ship.local import LocalTransport
 
 
 def test_a_deployed_release_is_current_and_was_checked_there(tmp_path):
@@ -192,6 +194,17 @@ def test_files_go_there_and_come_back(tmp_path):
         with pytest.raises(ShipError, match="No such file"):
             device.get("work/other")
     assert (tmp_path / "back").read_bytes() == data
+
+
+def test_a_program_that_speaks_before_it_is_asked_is_asked_all_the_same(tmp_path):
+    # So does a helper whose start is quicker than this end: it would wait for its verbs, and this end for an answer.
+    script = f"echo hello; touch {tmp_path}/said; read word; echo got $word"
+    talk = LocalTransport().talk(["timeout", "10", "sh", "-c", script], b"")
+    while not (tmp_path / "said").exists():
+        time.sleep(0.01)
+    assert talk.exchange([b"this\n"]) == b"hello\n"
+    assert talk.exchange([]) == b"got this\n"
+    assert talk.close().rc == 0
 
 
 def test_a_call_without_a_release_says_to_deploy_one(tmp_path):
