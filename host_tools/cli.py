@@ -16,7 +16,8 @@ from host_tools.fleet.commands import add_fleet
 from host_tools.measure.commands import add_bench, add_capacity, add_report, add_stress
 from host_tools.run_commands import add_data, add_demo, add_run
 from host_tools.ship.budget_command import add_budget
-from host_tools.ship.commands import add_deploy, add_rollback, add_status
+from host_tools.ship.commands import add_rollback, add_status
+from host_tools.ship.deploy_command import add_deploy
 from host_tools.ship.doctor_command import add_doctor
 from host_tools.ship.service_commands import add_service
 from host_tools.ship.trust_commands import add_sign, add_trust

@@ -49,14 +49,16 @@ def say(options: argparse.Namespace, value: object, text: str) -> None:
     sys.stdout.write((json.dumps(value) if options.json else text) + "\n")
 
 
-def target_options(parser: argparse.ArgumentParser, *, default: bool = False) -> None:
-    """One target, and how to connect with it."""
+def target_options(parser: argparse.ArgumentParser, *, default: bool = False, several: bool = False) -> None:
+    """One target, or as many as are named, and how to connect with it."""
     text = (
         "local:DIR or ssh://[user@]host[:port][/root-dir]; without a root-dir (such as /srv/vitaledge, or /~/vitaledge "
         "below the home) it is ~/.local/share/vitaledge there"
     )
     if default:
         parser.add_argument("--target", help=f"{text} (default: local:, in the run folder)")
+    elif several:
+        parser.add_argument("targets", nargs="+", metavar="target", help=f"{text}; several, one after the other")
     else:
         parser.add_argument("target", help=text)
     connection_options(parser)

@@ -46,6 +46,7 @@ def add_fleet(commands: Commands) -> None:
         "fleet",
         _fleet,
         "deploy, status, rollback, logs, collect and exec on all hosts of an inventory",
+        "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats --plan",
         "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats",
         "vitaledge fleet ward.toml deploy deploy/bundles/ecg-beats --waves 1 5 25% all --failures 1",
         "vitaledge fleet ward.toml status --only icu 'gw1*' --json",
@@ -69,6 +70,7 @@ def add_fleet(commands: Commands) -> None:
     deploy.add_argument(
         "--slower", type=float, default=1.5, help="how many times slower a block may become (default: 1.5)"
     )
+    deploy.add_argument("--plan", action="store_true", help="only say what would be done on each host")
     deploy.add_argument("--no-compare", action="store_true", help="do not measure the old release and the new one")
     runtime_options(deploy)
     signing_options(deploy)
@@ -108,7 +110,7 @@ def _verb(verbs: Commands, name: str, text: str, example: str) -> argparse.Argum
 
 def _fleet(options: argparse.Namespace) -> int:
     from host_tools.fleet import verbs
-    from host_tools.fleet.deploy import Rollout, deploy_to
+    from host_tools.fleet.deploy import Rollout, deploy_to, plans_for
     from host_tools.fleet.inventory import chosen, load_inventory
     from host_tools.fleet.run import run_on
     from host_tools.fleet.table import live_table
@@ -128,7 +130,10 @@ def _fleet(options: argparse.Namespace) -> int:
                 compare=not options.no_compare,
                 at_once=options.at_once,
             )
-            outcomes, stopped = deploy_to(options.bundle, hosts, ship, rollout, say)
+            if options.plan:
+                outcomes = plans_for(options.bundle, hosts, ship, rollout, say)
+            else:
+                outcomes, stopped = deploy_to(options.bundle, hosts, ship, rollout, say)
         else:
             works: dict[str, Callable[[], Work]] = {
                 "status": lambda: verbs.status,
@@ -138,39 +143,43 @@ def _fleet(options: argparse.Namespace) -> int:
                 "exec": lambda: verbs.execute(options.arguments, options.timeout),
             }
             outcomes = run_on(hosts, works[options.verb](), ship, at_once=options.at_once, say=say)
-    _print(options, outcomes, stopped, time.monotonic() - started)
+    verb = "plan" if getattr(options, "plan", False) else options.verb
+    _print(verb, options.json, outcomes, stopped, time.monotonic() - started)
     return 0 if all(one.state == "done" for one in outcomes) else 1
 
 
-def _print(options: argparse.Namespace, outcomes: Sequence[Outcome], stopped: str, seconds: float) -> None:
+def _print(verb: str, as_json: bool, outcomes: Sequence[Outcome], stopped: str, seconds: float) -> None:
     from rich.console import Console
 
     from host_tools.fleet.table import result_table
 
-    if options.json:
+    if as_json:
         result = {
             "schema": 1,
-            "verb": options.verb,
+            "verb": verb,
             "stopped": stopped or None,
             "seconds": round(seconds, 3),
             "hosts": [asdict(one) for one in outcomes],
         }
         sys.stdout.write(json.dumps(result) + "\n")
         return
-    if options.verb in ("logs", "exec"):
+    if verb in ("logs", "exec", "plan"):
         for one in outcomes:
             for line in _lines(one):
                 sys.stdout.write(f"{one.host}: {line}\n")
     else:
-        Console().print(result_table(outcomes, COLUMNS[options.verb]))
+        Console().print(result_table(outcomes, COLUMNS[verb]))
     if stopped:
         sys.stderr.write(f"vitaledge: stopped: {stopped}\n")
 
 
 def _lines(outcome: Outcome) -> list[str]:
-    """What a host's log or program said, or why it did not."""
+    """What a host's log or program said, or would be done there; or why that is not known."""
     if outcome.message:
         return [outcome.message]
+    steps = outcome.answer.get("steps")
+    if isinstance(steps, list):
+        return [f"wave {outcome.wave + 1}: {step}" for step in steps or ["nothing to do"]]
     lines = outcome.answer.get("lines")
     if isinstance(lines, list):
         return lines or ["no line of the service, or none that this user may read"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from edge_runtime.contract.bundle import Bundle, open_bundle
@@ -20,7 +20,7 @@ from host_tools.fleet.waves import (
     regression,
     stop_reason,
 )
-from host_tools.ship.deploy import deploy_on, rollback_on
+from host_tools.ship.deploy import deploy_on, rollback_on, steps_on
 from host_tools.ship.device import Device
 from host_tools.ship.errors import ShipError
 from host_tools.ship.options import ShipOptions
@@ -84,6 +84,27 @@ def deploy_to(
         if host.name not in begun
     ]
     return outcomes + left, stopped
+
+
+def plans_for(
+    bundle_dir: Path,
+    hosts: Sequence[Host],
+    options: ShipOptions,
+    rollout: Rollout,
+    say: Say = lambda host, text, state: None,
+) -> list[Outcome]:
+    """What `deploy_to` would do on each host, in its wave; changes nothing on any."""
+    bundle = open_bundle(bundle_dir)
+    waves = cut_in_waves(hosts, rollout.waves)
+
+    def work(host: Host, device: Device, tell: Callable[[str], None]) -> dict[str, object]:
+        tell("looking at the device")
+        return {"steps": [str(step) for step in steps_on(device, bundle, options)]}
+
+    # A Python would be brought to a device without one as soon as it is connected.
+    outcomes = run_on(hosts, work, replace(options, python_archive=None), at_once=rollout.at_once, say=say)
+    numbers = [number for number, wave in enumerate(waves) for _ in wave]
+    return [replace(outcome, wave=number) for outcome, number in zip(outcomes, numbers, strict=True)]
 
 
 def _gate(earlier: Sequence[State], limits: Limits) -> Callable[[Sequence[State]], bool]:

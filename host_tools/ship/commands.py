@@ -1,42 +1,11 @@
-"""The command line of releases: `vitaledge deploy`, `rollback` and `status`."""
+"""The command line of what is on a device: `vitaledge rollback` and `status`."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
-from host_tools.command_line import (
-    BUNDLE_SUCH_AS,
-    Commands,
-    command,
-    limit_options,
-    runtime_options,
-    say,
-    ship_options,
-    signing_options,
-    target_options,
-)
-
-
-def add_deploy(commands: Commands) -> None:
-    """Register `deploy`."""
-    parser = command(
-        commands,
-        "deploy",
-        _deploy,
-        "ship a bundle and its runtime, check it there, make it current",
-        "vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway --plan",
-        "vitaledge deploy deploy/bundles/ecg-beats ssh://pi@gateway:2222/srv/vitaledge",
-        "vitaledge deploy runs/demo/bundle local:/tmp/gateway",
-        goes_on=True,
-    )
-    parser.add_argument("bundle", type=Path, help=BUNDLE_SUCH_AS)
-    target_options(parser)
-    runtime_options(parser)
-    parser.add_argument("--plan", action="store_true", help="only say what would be done")
-    signing_options(parser)
-    limit_options(parser)
+from host_tools.command_line import Commands, command, limit_options, say, ship_options, target_options
 
 
 def add_rollback(commands: Commands) -> None:
@@ -58,27 +27,6 @@ def add_status(commands: Commands) -> None:
     """Register `status`."""
     parser = command(commands, "status", _status, "what a target has", "vitaledge status ssh://pi@gateway")
     target_options(parser)
-
-
-def _deploy(options: argparse.Namespace) -> int:
-    from host_tools.bars import console_bars
-    from host_tools.ship.deploy import deploy, steps_for
-
-    ship = ship_options(options)
-    if options.plan:
-        steps = [str(step) for step in steps_for(options.bundle, options.target, options=ship)]
-        say(options, {"steps": steps}, "\n".join(steps) or "nothing to do")
-        return 0
-    with console_bars()(f"deploy to {options.target}") as tick:
-        done = deploy(options.bundle, options.target, options=ship, progress=lambda t, d, n: tick(d, n, t))
-    text = (
-        f"{done.release} is active on {options.target}: {len(done.steps)} steps, "
-        f"{done.bytes_sent} bytes sent, {done.seconds:.1f} s"
-        + (f"; {done.first_reading}" if done.first_reading else "")
-        + ("" if done.signers else "; nobody's signature was asked for: no allowed signers there")
-    )
-    say(options, asdict(done), text)
-    return 0
 
 
 def _rollback(options: argparse.Namespace) -> int:

@@ -109,9 +109,14 @@ def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = No
     options = options or ShipOptions()
     bundle = open_bundle(bundle_dir)
     with connect(target, options) as device:
-        facts = device.facts()
-        wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options, _shipped())
-        return plan(facts, wish)
+        return steps_on(device, bundle, options)
+
+
+def steps_on(device: Device, bundle: Bundle, options: ShipOptions) -> list[Step]:
+    """`steps_for` on a device that is connected."""
+    facts = device.facts()
+    wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options, _shipped())
+    return plan(facts, wish)
 
 
 def rollback(target: str, *, to: str | None = None, options: ShipOptions | None = None) -> RollbackResult:

@@ -16,12 +16,12 @@ from shipping_fakes import fake_options, make_bundle
 
 from host_tools.cli import main
 from host_tools.fleet import verbs
-from host_tools.fleet.deploy import Rollout, deploy_to
+from host_tools.fleet.deploy import Rollout, deploy_to, plans_for
 from host_tools.fleet.inventory import Host
 from host_tools.fleet.run import run_on
 from host_tools.fleet.table import result_table
 from host_tools.fleet.waves import Limits
-from host_tools.ship.deploy import deploy, status
+from host_tools.ship.deploy import deploy, status, steps_for
 
 # The fake runtime, with a check that takes as long as the bundle says.
 TIMED = """
@@ -139,6 +139,20 @@ def test_another_bundle_is_not_compared_with_the_one_before_and_the_answer_says_
     outcomes, stopped = deploy_to(slower, there, options, Rollout())
     assert (stopped, outcomes[0].state) == ("1 regressed", "regressed")
     assert status(there[0].target).current == release
+
+
+def test_a_plan_of_a_fleet_changes_nothing_and_says_it_for_each_host(tmp_path, options):
+    there = hosts(tmp_path, "a", "dead", "b", "c")
+    bundle = make_bundle(tmp_path / "bundle")
+    deploy(bundle, there[0].target, options=options)
+    outcomes = plans_for(bundle, there, options, Rollout(waves=("1", "2", "all")))
+    assert states(outcomes) == {"a": "done", "dead": "away", "b": "done", "c": "done"}
+    assert outcomes[0].answer["steps"] == []
+    wanted = [str(step) for step in steps_for(bundle, there[2].target, options=options)]
+    assert wanted
+    assert outcomes[2].answer["steps"] == outcomes[3].answer["steps"] == wanted
+    assert [one.wave for one in outcomes] == [0, 1, 1, 2]
+    assert not (tmp_path / "b").exists()
 
 
 def test_as_many_may_fail_as_were_allowed(tmp_path, options):
