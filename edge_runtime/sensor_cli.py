@@ -34,7 +34,12 @@ def add_probe(commands: Commands) -> None:
     )
     made.add_argument("port", help="such as /dev/ttyUSB0, or a URL that pyserial knows")
     made.add_argument("--baud", type=count, help="only at this speed (default: at each protocol's own)")
-    made.add_argument("--seconds", type=positive, default=3.0, help="how long to listen at each setting (default: 3)")
+    made.add_argument(
+        "--seconds",
+        type=positive,
+        default=3.0,
+        help="how long to listen at each setting (default: 3; up to 7 more where too few frames come)",
+    )
     made.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
 
 
@@ -84,8 +89,9 @@ def probe(options: argparse.Namespace) -> int:
     if heard and heard[0].is_speaking:
         return 0
     n_bytes = max((v.n_bytes for v in found), default=0)
+    known = "not enough to believe one of these" if heard else "no known protocol"
     wanted = "is the sensor on, and at another speed (--baud)?" if n_bytes else "is the sensor on?"
-    sys.stderr.write(f"edge-runtime: {options.port}: no known protocol in {n_bytes} bytes; {wanted}\n")
+    sys.stderr.write(f"edge-runtime: {options.port}: {known} in {n_bytes} bytes; {wanted}\n")
     return 1
 
 

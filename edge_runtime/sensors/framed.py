@@ -80,7 +80,7 @@ class FramedDecoder:
     """Decoder of one wire format.
 
     chosen  names of the columns to deliver, in this order; all of them if empty
-    finder  what looks for the frames
+    finder  what looks for the frames; `is_checked`: each of them is believed by itself
     """
 
     def __init__(self, form: WireFormat, chosen: Sequence[str] = ()) -> None:
@@ -98,8 +98,9 @@ class FramedDecoder:
             channels=tuple(c.name for c in delivered),
         )
         self.has_counter = form.wrap > 0
+        self.is_checked = form.trust is Trust.CHECKED
         self._has_steady = form.steady > 0
-        self._follows = self._has_steady and form.trust is Trust.CHECKED
+        self._follows = self._has_steady and self.is_checked
         self._is_all = not self._columns or self._columns == list(range(len(names)))
         self.reset()
 
@@ -111,7 +112,8 @@ class FramedDecoder:
         self._next = 0  # in frames
         self._last: int | None = None
         self._settled: int | None = None  # what a chunk of steady frames goes on from, if it may begin with the next
-        self._last_t_ns = self._heard_ns = 0
+        self._last_t_ns = 0
+        self._heard: list[tuple[int, int]] = []  # bytes and time of the chunks of which something waits
         self._skipped = 0  # bytes since the last frame of this stream
 
     def found(self) -> str:
@@ -131,7 +133,6 @@ class FramedDecoder:
                     return [self._steady(values, settled, t_ns)]
             self.finder.follow(settled)
         runs = self.finder.feed(chunk)
-        before_ns, self._heard_ns = self._heard_ns, t_ns
         blocks: list[SensorBlock] = []
         later = sum(len(run.rows) for run in runs) if len(runs) > 1 else 0
         for run in runs:
@@ -146,8 +147,13 @@ class FramedDecoder:
                 self._place_wanted(rows, t_ns, later, blocks)
             else:
                 # These had arrived, and waited only for what follows them.
-                self._place_wanted(rows[:n_waited], before_ns, 0, blocks)
+                whole_ns = self._time_of(run.waited - n_waited * rows.shape[1])
+                self._place_wanted(rows[:n_waited], whole_ns, 0, blocks)
                 self._place_wanted(rows[n_waited:], t_ns, later, blocks)
+        self._heard.append((len(chunk), t_ns))
+        waiting = self.finder.waiting_bytes
+        while self._heard and sum(n for n, _ in self._heard[1:]) >= waiting:
+            del self._heard[0]
         if runs and self._follows and self._last is not None:
             self.finder.follow(self._last)
         self._settled = self.finder.settled() if self._has_steady else None
@@ -160,13 +166,22 @@ class FramedDecoder:
         n = n_rows // form.samples_per_frame
         self._next = begin + n
         self._settled = self._last = (last + n * form.step) % form.wrap
-        self._last_t_ns = self._heard_ns = t_ns
+        self._last_t_ns = t_ns
+        self._heard.clear()
         self._skipped = 0
         self.counts.good += n
         if not self._is_all:
             values = values[:, self._columns]
         start = begin * form.samples_per_frame
         return SensorBlock(start=start, samples=values, t_ns=t_ns, contact=_all_touch(n_rows))
+
+    def _time_of(self, behind: int) -> int:
+        """When the byte came that so many bytes followed before this chunk."""
+        for n, t_ns in reversed(self._heard):
+            if behind < n:
+                return t_ns
+            behind -= n
+        return self._heard[0][1] if self._heard else self._last_t_ns
 
     def _place_wanted(self, rows: ByteRows, t_ns: int, later: int, blocks: list[SensorBlock]) -> None:
         wanted = self._form.wanted(rows) if len(rows) else None

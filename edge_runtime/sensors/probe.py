@@ -10,11 +10,13 @@ from typing import Any
 
 from edge_runtime.contract.errors import SourceError
 from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
+from edge_runtime.sensors.framed import FramedDecoder
 from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
 from edge_runtime.sensors.serial import SerialLink, open_port, set_latency_timer
 
-LISTEN_S = 3.0
-MIN_FRAMES, MIN_SHARE = 5, 0.5
+LISTEN_S, LONGER_S = 3.0, 7.0
+MIN_FRAMES, MIN_CHECKED_FRAMES, MIN_SHARE = 5, 1, 0.5
+SLICE_S = 0.5
 BY_ID = Path("/dev/serial/by-id")
 
 Chunk = tuple[int, bytes]
@@ -27,6 +29,7 @@ class Verdict:
 
     good, damaged  frames or lines
     explained      share of the bytes that lie in frames, 0 to 1; NaN for csv, whose lines are not counted in bytes
+    enough         frames that it takes to believe it: one where each has a header, an end and a checksum or as much
     rate_hz        samples a second that arrived; NaN where too few did
     """
 
@@ -37,6 +40,7 @@ class Verdict:
     good: int
     damaged: int
     explained: float
+    enough: int
     rate_hz: float
 
     @property
@@ -49,7 +53,12 @@ class Verdict:
     @property
     def is_speaking(self) -> bool:
         """Whether enough holds to believe it."""
-        return self.good >= MIN_FRAMES and self.score >= MIN_SHARE
+        return self.good >= self.enough and self.score >= MIN_SHARE
+
+    @property
+    def is_promising(self) -> bool:
+        """Whether all that speaks against it is that few frames came: slow devices send one a second."""
+        return 0 < self.good < self.enough and self.damaged == 0 and self.score >= MIN_SHARE
 
     def to_json(self) -> dict[str, object]:
         """One JSON object."""
@@ -76,6 +85,7 @@ def probe(
 ) -> list[Verdict]:
     """Listen `seconds` at every setting that a known protocol has, or only at `baud`; the best verdict first.
 
+    Where good frames came, only too few to believe them, it listens up to LONGER_S longer.
     A device that must be told to start is told so, once for each protocol that has such a command. Stops at the
     first setting at which somebody speaks. Raises SourceError if the port cannot be opened.
     """
@@ -87,13 +97,27 @@ def probe(
             told = [p for p in protocols if p.start in (b"", start)]
             link = opened(name, speed, dict(serial), start, stop)
             try:
-                chunks = _heard(name, link, seconds, clock)
+                found += _verdicts(name, link, seconds, clock, told, speed)
             finally:
                 link.close()
-            found += [judged(p, chunks, speed) for p in told]
             if any(v.is_speaking for v in found):
                 return ranked(found)
     return ranked(found)
+
+
+def _verdicts(
+    name: str, link: SerialLink, seconds: float, clock: Callable[[], int], protocols: Sequence[Protocol], baud: int
+) -> list[Verdict]:
+    """How protocols fare at one setting."""
+    begun_ns = clock()
+    chunks = _heard(name, link, seconds, clock)
+    found = [judged(p, chunks, baud) for p in protocols]
+    while clock() - begun_ns < (seconds + LONGER_S) * 1e9:
+        if any(v.is_speaking for v in found) or not any(v.is_promising for v in found):
+            break
+        chunks += _heard(name, link, SLICE_S, clock)
+        found = [judged(p, chunks, baud) for p in protocols]
+    return found
 
 
 def ranked(found: Sequence[Verdict]) -> list[Verdict]:
@@ -110,6 +134,7 @@ def judged(protocol: Protocol, chunks: Sequence[Chunk], baud: int) -> Verdict:
     blocks = [b for t_ns, chunk in chunks for b in decoder.feed(chunk, t_ns)]
     n_bytes, counts = sum(len(c) for _, c in chunks), decoder.counts
     is_text = protocol.name == "csv"
+    is_checked = isinstance(decoder, FramedDecoder) and decoder.is_checked
     explained = math.nan if is_text else 1.0 - min(n_bytes, counts.skipped + _waiting(decoder)) / max(1, n_bytes)
     return Verdict(
         protocol=protocol.name,
@@ -119,6 +144,7 @@ def judged(protocol: Protocol, chunks: Sequence[Chunk], baud: int) -> Verdict:
         good=counts.good,
         damaged=counts.damaged,
         explained=explained,
+        enough=MIN_CHECKED_FRAMES if is_checked else MIN_FRAMES,
         rate_hz=_rate_hz(blocks),
     )
 
