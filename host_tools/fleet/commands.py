@@ -116,8 +116,10 @@ def _fleet(options: argparse.Namespace) -> int:
     from host_tools.fleet.table import live_table
     from host_tools.fleet.waves import DEFAULT_WAVES, Limits
 
-    if options.at_once < 1 or options.connect_timeout <= 0:
-        raise SettingsError("--at-once and --connect-timeout: more than 0 wanted")
+    for name in ("at_once", "connect_timeout", "timeout"):
+        # Not a number is no more than 0 either.
+        if not getattr(options, name, 1) > 0:
+            raise SettingsError(f"--{name.replace('_', '-')} is {getattr(options, name):g}; more than 0 wanted")
     ship = replace(ship_options(options), connect_timeout_s=options.connect_timeout)
     hosts = chosen(load_inventory(options.inventory), options.only)
     started, stopped = time.monotonic(), ""

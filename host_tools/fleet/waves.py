@@ -20,7 +20,7 @@ DEFAULT_WAVES = ("1", "10%", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What stops the waves.
+    """What stops the waves; raises SettingsError for what cannot be held.
 
     failures       hosts that may fail
     slower         the p50 of a block, against the release before: at most this many times
@@ -30,6 +30,14 @@ class Limits:
     failures: int = 0
     slower: float = 1.5
     less_agreeing: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse what would stop every wave, or none."""
+        if self.failures < 0:
+            raise SettingsError(f"--failures is {self.failures}; 0 or more hosts wanted")
+        # Not a number is no more than 0 either.
+        if not self.slower > 0:
+            raise SettingsError(f"--slower is {self.slower:g}; more than 0 times wanted, such as 1.5")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,9 @@ for python in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.
 done
 
 above=$root
-while [ ! -d "$above" ]; do above=$(dirname "$above"); done
+while [ ! -e "$above" ] && [ ! -L "$above" ]; do above=$(dirname "$above"); done
 say root "$root"
+[ -d "$above" ] || say root_blocked "$above"
 [ -w "$above" ] && say root_writable yes || say root_writable no
 say disk_free_kib "$(df -Pk "$above" 2>/dev/null | awk 'NR == 2 {print $4}')"
 say disk_type "$(stat -f -c %T "$above" 2>/dev/null)"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from host_tools.ship.device_files import read_json, sha256_of
+from host_tools.ship.device_loop import require_place
 
 # Archives that stay beside what was unpacked of them: later versions come as differences. A wheel is compressed, which
 # leaves no small differences.
@@ -155,6 +156,7 @@ def libc() -> tuple[str, str]:
 def facts(root: str, brief: bool) -> dict[str, Any]:
     """What there is; `brief`: hash nothing."""
     root = os.path.abspath(os.path.expanduser(root))
+    require_place(root)
     releases = os.path.join(root, "releases")
     runtimes = os.path.join(root, "runtime")
     libc_name, libc_version = libc()

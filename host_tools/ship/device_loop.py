@@ -134,6 +134,7 @@ class Loop:
         """Hold the root until `unlock`, the end of the program, or `lease_s` of silence."""
         import fcntl
 
+        require_place(root)
         os.makedirs(root, exist_ok=True)
         handle = os.open(os.path.join(root, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
         # A deployment whose host was killed a moment ago is letting go just now.
@@ -159,6 +160,15 @@ class Loop:
             os.close(self._lock)
         self._lock, self.frames.lease_s = None, 0.0
         return {}
+
+
+def require_place(root: str) -> None:
+    """Raises RefusedError where no folder is, or can be made, since something else lies there or above it."""
+    above = root
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise RefusedError(f"{above} is no folder; a folder wanted at {root}: choose another root folder")
 
 
 def write_all(data: bytes) -> None:

@@ -203,7 +203,9 @@ def _machine(facts: Facts) -> list[Finding]:
     findings = []
     free, root = int(_one(facts, "disk_free_kib") or 0), _one(facts, "root")
     text = f"{free / MIB_KIB:.0f} MiB free at {root}"
-    if _one(facts, "root_writable") != "yes":
+    if blocked := _one(facts, "root_blocked"):
+        findings.append(Finding(level="fail", about="disk", text=f"{blocked} is no folder; a folder wanted at {root}"))
+    elif _one(facts, "root_writable") != "yes":
         findings.append(Finding(level="fail", about="disk", text=f"{root}: {_one(facts, 'user')} may not write there"))
     elif free < WANTED_DISK_KIB:
         findings.append(Finding(level="fail", about="disk", text=f"{text}; {WANTED_DISK_KIB // MIB_KIB} MiB wanted"))

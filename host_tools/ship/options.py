@@ -12,6 +12,9 @@ from edge_runtime.contract.errors import SettingsError
 # progress(what is being done, done so far, all of it); bytes in uploads, steps otherwise
 Progress = Callable[[str, int, int], None]
 
+# How the command line names limits that have an option.
+OPTION_OF = {"reading_s": "--reading-within", "max_block_ms": "--max-hop-ms", "max_memory_mib": "--max-memory"}
+
 
 def no_progress(text: str, done: int, total: int) -> None:
     """Say nothing."""
@@ -39,8 +42,9 @@ class Limits:
     def __post_init__(self) -> None:
         """Refuse what no release can hold."""
         for name, value in asdict(self).items():
-            if value is not None and (value < 0 or (value == 0 and name not in ("reading_s", "exact"))):
-                raise SettingsError(f"{name} is {value:g}; a positive number wanted")
+            # Not a number is neither.
+            if value is not None and not (value > 0 or (value == 0 and name in ("reading_s", "exact"))):
+                raise SettingsError(f"{OPTION_OF.get(name, name)} is {value:g}; a positive number wanted")
 
     def with_budget(self, budget: Budget | None) -> Limits:
         """These limits, and a bundle's own where nothing else was asked for."""

@@ -37,7 +37,7 @@ def open_python_archive(path: Path) -> PythonArchive:
     wanted = "a python-build-standalone archive, cpython-...-install_only.tar.gz, wanted"
     named = NAME.fullmatch(path.name)
     if named is None:
-        raise SettingsError(f"--python-archive {path}: {wanted}")
+        raise SettingsError(f"--python-archive {path}: its name tells no version and processor for Linux; {wanted}")
     n_bytes, has_python = 0, False
     try:
         with tarfile.open(path, "r:gz") as archive:

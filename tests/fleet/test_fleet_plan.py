@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.contract.errors import SettingsError
+from host_tools.cli import main
 from host_tools.fleet.inventory import chosen, load_inventory
 from host_tools.fleet.waves import Figures, Limits, cut_in_waves, is_proved, regression, stop_reason, wave_sizes
 
@@ -133,3 +134,21 @@ BEFORE = Figures(block_p50_ns=50_000, worst_confidence=0.001, given=53, wanted=5
 def test_slower_or_less_right_is_a_regression(after, words):
     said = regression(BEFORE, after, Limits())
     assert (words in said) if words else said == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["deploy", "b", "--slower=-1"], "--slower is -1; more than 0 times wanted, such as 1.5"),
+        (["deploy", "b", "--slower=nan"], "--slower is nan; more than 0 times wanted, such as 1.5"),
+        (["deploy", "b", "--failures=-1"], "--failures is -1; 0 or more hosts wanted"),
+        (["deploy", "b", "--max-hop-ms=-3"], "--max-hop-ms is -3; a positive number wanted"),
+        (["status", "--at-once=0"], "--at-once is 0; more than 0 wanted"),
+        (["status", "--connect-timeout=nan"], "--connect-timeout is nan; more than 0 wanted"),
+        (["exec", "--timeout=-2", "--", "check"], "--timeout is -2; more than 0 wanted"),
+    ],
+)
+def test_a_limit_that_nothing_can_hold_is_refused_by_its_options_name(tmp_path, capsys, words, said):
+    (tmp_path / "ward.toml").write_text(f'schema = 1\ntarget = "local:{tmp_path}/{{host}}"\n[hosts.a]\n')
+    assert main(["fleet", str(tmp_path / "ward.toml"), *words]) == 1
+    assert capsys.readouterr().err == f"vitaledge: {said}\n"

@@ -114,6 +114,27 @@ def test_this_machine_is_asked_without_writing_anything(tmp_path):
     assert int(facts["disk_free_kib"][0]) == pytest.approx(room.f_bavail * room.f_frsize / 1024, rel=0.02)
 
 
+@pytest.mark.parametrize("below", ["", "/x", "/x/y"])
+def test_a_root_where_a_file_lies_fits_nothing_and_every_verb_says_so_in_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "loose").symlink_to(tmp_path / "gone")
+    bundle, plain = make_bundle(tmp_path / "bundle"), fake_options()
+    for name in ("file", "loose"):
+        root = f"{tmp_path}/{name}{below}"
+        facts = ask(LocalTransport(), root, "here")
+        case = next(one for one in RECORDED["cases"] if one["name"] == "Debian 12")
+        said = found(case, **{key: facts[key] for key in ("root", "root_blocked", "root_writable")})
+        assert not said.fits
+        wanted = f"{tmp_path}/{name} is no folder; a folder wanted at {root}"
+        assert [one.text for one in said.findings if one.level == "fail"] == [wanted]
+        for verb in (deploy, steps_for):
+            with pytest.raises(ShipError, match=f"local:{root}: {wanted}: choose another root folder"):
+                verb(bundle, f"local:{root}", options=plain)
+        with pytest.raises(ShipError, match=wanted):
+            status(f"local:{root}")
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
 def test_a_login_that_runs_nothing_is_told():
     class Nobody(LocalTransport):
         def run(self, argv, stdin=(), *, timeout_s=None):
@@ -198,8 +219,8 @@ def test_an_archive_that_is_no_standalone_python_is_refused(tmp_path):
     (tmp_path / "python.tar.gz").write_bytes(b"")
     named = tmp_path / "cpython-3.12.8-x86_64-unknown-linux-gnu-install_only.tar.gz"
     named.write_bytes(b"not a tar archive")
-    for path in (tmp_path / "python.tar.gz", named):
-        with pytest.raises(SettingsError, match="python-build-standalone"):
+    for path, words in ((tmp_path / "python.tar.gz", "its name tells no version"), (named, "not a gzip file")):
+        with pytest.raises(SettingsError, match=f"{words}.*python-build-standalone"):
             open_python_archive(path)
 
 

@@ -84,5 +84,12 @@ def test_a_slow_check_is_ended(tmp_path):
 
 def test_the_command_line_takes_limits(tmp_path, capsys):
     bundle = make_bundle(tmp_path / "one")
-    assert main(["deploy", str(bundle), f"local:{tmp_path}/device", "--max-hop-ms", "0"]) == 1
-    assert "a positive number wanted" in capsys.readouterr().err
+    for option, text in (
+        ("--max-hop-ms", "0"),
+        ("--max-hop-ms", "-3"),
+        ("--max-memory", "nan"),
+        ("--reading-within", "-1"),
+    ):
+        assert main(["deploy", str(bundle), f"local:{tmp_path}/device", f"{option}={text}"]) == 1
+        assert capsys.readouterr().err == f"vitaledge: {option} is {text}; a positive number wanted\n"
+    assert not (tmp_path / "device").exists()
