@@ -95,10 +95,7 @@ class Connection:
             return
         seconds = (t_ns - self._measured_from[0]) * 1e-9
         if self.decoder.counts.good == 0:
-            raise SourceError(
-                f"{self._where}: {self._n_bytes} bytes in {seconds:.0f} s hold {self.decoder.found()} that can be "
-                "used; check protocol, baud and the protocol's options (column, counter)"
-            )
+            raise SourceError(f"{self._where}: {self.useless(f' in {seconds:.0f} s')}")
         declared = self.decoder.spec.rate_hz
         self.measured_rate_hz = (self.next - self._measured_from[1]) / seconds
         self._measured_from = (t_ns, self.next)
@@ -107,6 +104,15 @@ class Connection:
                 f"{self._where}: rate_hz={declared:g} was declared, {self.measured_rate_hz:.1f} Hz arrive; "
                 "correct rate_hz, or the sensor's settings"
             )
+
+    def useless(self, when: str = "") -> str:
+        """What is to be said where bytes came and not one sample; empty while none came, or once one did."""
+        if self.next or not self._n_bytes:
+            return ""
+        good = self.decoder.counts.good
+        found = f"{good} frames, none of this stream" if good else f"{self.decoder.found()} that can be used"
+        wanted = "check protocol, baud and the protocol's options (column, counter, stream)"
+        return f"{self._n_bytes} bytes{when} hold {found}; {wanted}"
 
     def _shifted(self, blocks: Sequence[Block], t_ns: int) -> list[Block]:
         silence_ns = 0 if self._last_ns is None else t_ns - self._last_ns
@@ -147,13 +153,19 @@ class ByteSource:
         return self._connection.measured_rate_hz
 
     def blocks(self) -> Iterator[Block]:
-        """Blocks as they arrive; SourceLost when the connection breaks."""
+        """Blocks as they arrive.
+
+        Raises SourceLost when the connection breaks, SourceError at the end of bytes that held not one sample.
+        """
         while not self._is_closed:
             try:
                 chunk = self._link.read()
             except (OSError, TypeError) as error:  # pyserial reads from None where a port went away under it
-                raise SourceLost(f"{self._where}: the port went away ({error}); plug the sensor in again") from error
+                wanted = self._connection.useless() or "plug the sensor in again"
+                raise SourceLost(f"{self._where}: the port went away ({error}); {wanted}") from error
             if chunk is None:
+                if text := self._connection.useless():
+                    raise SourceError(f"{self._where}: {text}")
                 return
             t_ns = self._clock()
             if chunk and self._recorder is not None:

@@ -197,10 +197,11 @@ class Replay:
         self._is_closed = False
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, reconnections on one counter."""
+        """All blocks, reconnections on one counter; SourceError at the end of bytes without a sample."""
         timeline = Timeline(self.spec.rate_hz)
         connection = Connection(self._where, self._wired)
         begun: tuple[int, int] | None = None  # recorded, now
+        n_blocks, useless = 0, ""
         for record in self._records:
             if begun is None:
                 begun = (record.t_ns, self._pace.clock())
@@ -208,14 +209,19 @@ class Replay:
                 return
             if record.chunk is None:
                 timeline.interrupt()
+                useless = connection.useless() or useless
                 connection = Connection(self._where, self._wired)
                 continue
             due_ns = self._due(record.t_ns, *begun)
             yield from self._waited(due_ns, connection.next)
             for block in connection.feed(record.chunk, record.t_ns):
+                n_blocks += 1
                 placed = timeline.place(block, record.t_ns)
                 yield replace(placed, t_ns=self._due(placed.t_ns, *begun))
             connection.check_rate(record.t_ns)
+        useless = connection.useless() or useless
+        if useless and not n_blocks:
+            raise SourceError(f"{self._where}: {useless}")
 
     def close(self) -> None:
         """End `blocks`."""

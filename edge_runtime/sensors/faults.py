@@ -50,9 +50,10 @@ def parse_faults(text: str) -> Faults:
     """`drop=0.001,flip=0.001,wrap` -> Faults; raises SettingsError naming the key and the keys that exist."""
     values: dict[str, object] = {}
     for part in filter(None, text.split(",")):
-        key, _, number = part.partition("=")
+        key, mark, number = part.partition("=")
         try:
-            values[key] = float(number or 1.0)
+            is_known = key in {f.name for f in fields(Faults)}  # another is refused below, by its name
+            values[key] = float(number) if is_known and (mark or key != "wrap") else 1.0
         except ValueError:
             raise SettingsError(f"--faults: {key} is {number!r}; a number wanted") from None
     return build(Faults, values, "--faults", SettingsError)

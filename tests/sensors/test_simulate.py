@@ -103,7 +103,11 @@ def test_faults_come_as_often_as_they_are_asked_for(name: str) -> None:
     ("text", "words"),
     [
         ("dorp=1", "dorp.*burst, drift_ppm, drop"),
+        ("dorp", "unknown key 'dorp'; keys are burst"),
         ("drop=x", "drop is 'x'"),
+        ("drop", "drop is ''; a number wanted"),
+        ("flip=0.1,drop=", "drop is ''; a number wanted"),
+        ("wrap=", "wrap is ''; a number wanted"),
         ("flip=2", "flip is 2"),
         ("drift_ppm=1e9", "drift_ppm"),
     ],
