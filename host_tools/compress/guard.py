@@ -45,9 +45,13 @@ class Verdict:
 
 
 def judge(guard: Guard, before: Candidate, after: Candidate, lab: Lab) -> Verdict:
-    """Compare two candidates on the validation examples and, if asked, on the clock."""
+    """Compare two candidates on the validation examples and, if asked, on the clock.
+
+    Raises SettingsError for a guard on what the task does not report.
+    """
     metric = lab.task.metric
     old, new = lab.validate(before), lab.validate(after)
+    refuse_unreported(guard, metric.key, old)
     rows: list[tuple[str | float | int | None, ...]] = []
     reasons = []
     for key, allowed in _limits(guard, metric.key, old):
@@ -68,6 +72,17 @@ def judge(guard: Guard, before: Candidate, after: Candidate, lab: Lab) -> Verdic
             )
     columns = ("figure", "before", "after", "points lost", "allowed", "verdict")
     return Verdict(reasons=tuple(reasons), table=Table(title="guard", columns=columns, rows=tuple(rows)))
+
+
+def refuse_unreported(guard: Guard, metric: str, figures: Mapping[str, float]) -> None:
+    """Raise SettingsError if the guard is on figures that are not among a task's."""
+    if metric not in figures:
+        raise SettingsError(f"guard: the task reports no {metric!r}, its metric; its figures are {', '.join(figures)}")
+    if math.isfinite(guard.sensitivity) and not any(k.startswith(SENSITIVITIES) for k in figures):
+        raise SettingsError(
+            f"guard.sensitivity is {guard.sensitivity:g}; the task reports no class's sensitivity, "
+            f"its figures are {', '.join(figures)}"
+        )
 
 
 def _limits(guard: Guard, metric: str, figures: Mapping[str, float]) -> list[tuple[str, float]]:

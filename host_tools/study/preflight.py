@@ -11,6 +11,7 @@ from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array
+from host_tools.compress.guard import refuse_unreported
 from host_tools.compress.known import LEAVE_TORCH, ONLY_TRAIN, Planned
 from host_tools.compress.step import Checked, Trial
 from host_tools.compress.teachers import OnnxTeacher, check_outputs
@@ -34,10 +35,10 @@ def preflight(study: Study, task: Task, folds: Sequence[Fold], rows: list[Row]) 
                 _numbers(f"{task.name}, fold {fold.name}", networks, name, part)
     teachers: list[nn.Module] | None = []
     if study.teacher is not None:
-        alone = _Trials(study, Trial(task=task, inputs=x))
+        alone = _Trials(study, Trial(task=task, inputs=x), folds[0].validation)
         taught = alone.run(study.teacher_steps(), networks[study.teacher.network], "teacher")
         teachers = None if taught is None else [taught]
-    trials = _Trials(study, Trial(task=task, inputs=x, teachers=teachers))
+    trials = _Trials(study, Trial(task=task, inputs=x, teachers=teachers), folds[0].validation)
     for row in rows:
         trials.run(study.steps_of(row), networks[study.origin(row).network], f"row {row.name!r}")
 
@@ -69,6 +70,8 @@ class _Trials:
 
     study: Study
     trial: Trial
+    validation: Examples
+    figures: Mapping[str, float] | None = None
     known: dict[tuple[nn.Module, str], nn.Module | None] = field(default_factory=dict)
 
     def run(self, steps: Iterable[Planned], network: nn.Module, whose: str) -> nn.Module | None:
@@ -83,6 +86,7 @@ class _Trials:
                 )
             file_since = step.name if step.name in LEAVE_TORCH else ""
             self._teachers(step, where)
+            self._guard(step, network, where)
             if now is not None and step.name not in ONLY_TRAIN:
                 now = self._tried(step, now, where)
         return now
@@ -95,6 +99,18 @@ class _Trials:
             except SettingsError as error:
                 raise SettingsError(f"{where}: {error}") from error
         return self.known[key]
+
+    def _guard(self, step: Planned, network: nn.Module, where: str) -> None:
+        """Refuse a guard on a figure that the task does not report."""
+        if step.guard is None:
+            return
+        task = self.trial.task
+        if self.figures is None:
+            self.figures = task.score(network_logits(network, self.validation.inputs), self.validation)
+        try:
+            refuse_unreported(step.guard, task.metric.key, self.figures)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {error}") from error
 
     def _teachers(self, step: Planned, where: str) -> None:
         """Refuse a step that has not the teachers it asks for."""

@@ -61,11 +61,15 @@ class EcgRhythm:
         return electrodes(moved(x, generator), generator)
 
     def score(self, logits: Float32Array, examples: Examples) -> Mapping[str, float]:
-        """The challenge's score, each class's F1, and accuracy."""
+        """The challenge's score, each class's F1, accuracy, and the share found of each class."""
         said = logits.argmax(axis=1)
         figures = {f"f1_{name}": class_f1(said, examples.labels, c) for c, name in enumerate(self.classes)}
         mean = float(np.mean([figures[f"f1_{name}"] for name in self.classes[:3]]))
-        return {"f1_nao": mean, **figures, "accuracy": float(np.mean(said == examples.labels))}
+        figures["accuracy"] = float(np.mean(said == examples.labels))
+        for c, name in enumerate(self.classes):
+            of = examples.labels == c
+            figures[f"sensitivity_{name}"] = float(np.mean(said[of] == c)) if of.any() else float("nan")
+        return {"f1_nao": mean, **figures}
 
 
 def class_f1(said: np.ndarray, labels: np.ndarray, c: int) -> float:

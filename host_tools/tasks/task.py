@@ -109,7 +109,11 @@ class Task(Protocol):
 
 
 def check_folds(task: Task, folds: Sequence[Fold]) -> None:
-    """Refuse folds that cannot be learnt from: an empty part, a class without an example, a wrong shape."""
+    """Refuse folds that cannot be learnt from or tested on.
+
+    An empty part, a class without an example in one (where examples have labels, not `soft`), a wrong shape, infinite
+    inputs, somebody in two parts.
+    """
     n_classes = len(task.classes)
     for fold in folds:
         where = f"{task.name}, fold {fold.name}"
@@ -124,11 +128,16 @@ def check_folds(task: Task, folds: Sequence[Fold]) -> None:
                 raise SettingsError(f"{where}: {name} inputs are {part.inputs.dtype} {part.inputs.shape[1:]}")
             if part.labels.min() < 0 or part.labels.max() >= n_classes:
                 raise SettingsError(f"{where}: {name} labels reach {part.labels.max()}; 0 to {n_classes - 1} wanted")
-        if fold.train.soft is None:
-            counts = np.bincount(fold.train.labels, minlength=n_classes)
+            counts = np.bincount(part.labels, minlength=n_classes)
             empty = [task.classes[i] for i in np.flatnonzero(counts == 0)]
-            if empty:
-                raise SettingsError(f"{where}: no training example of class {', '.join(empty)}")
+            if empty and part.soft is None:
+                raise SettingsError(f"{where}: no {name} example of class {', '.join(empty)}")
+            if np.isinf(part.inputs).any():
+                i, *at = np.argwhere(np.isinf(part.inputs))[0].tolist()
+                raise SettingsError(
+                    f"{where}: {name} input {i} holds {part.inputs[(i, *at)]} at {tuple(at)}; "
+                    "finite numbers wanted, and NaN where one is missing"
+                )
         for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
             shared = set(getattr(fold, one).groups) & set(getattr(fold, other).groups)
             if shared:

@@ -173,6 +173,20 @@ def test_a_lost_class_is_refused_whatever_the_task_calls_its_sensitivity(lab: La
     assert verdict.reasons[0].startswith("se_middle lost")
 
 
+class WithoutSensitivities(Waves):
+    """Accuracy alone."""
+
+    def score(self, logits: Float32Array, examples: Examples) -> dict[str, float]:
+        return {"accuracy": super().score(logits, examples)["accuracy"]}
+
+
+def test_a_guard_on_sensitivities_that_a_task_does_not_report_is_refused(lab: Lab, trained: Candidate) -> None:
+    other = replace(lab, task=WithoutSensitivities())
+    assert judge(Guard(points=3.0), trained, trained, other).reasons == ()
+    with pytest.raises(SettingsError, match=r"guard\.sensitivity is 8; .* its figures are accuracy"):
+        judge(GUARD, trained, trained, other)
+
+
 def test_a_guard_that_cannot_refuse_is_refused() -> None:
     with pytest.raises(SettingsError, match="0 or more wanted"):
         Guard(points=-1.0)

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from edge_runtime.contract.errors import SettingsError
+from edge_runtime.contract.signal import Float32Array
 from host_tools.export.plain import export_plain
 from host_tools.study.place import Place
 from host_tools.study.plan import Row, Study, TeacherPart
-from host_tools.study.preflight import preflight
+from host_tools.study.preflight import preflight, trial_inputs
 from host_tools.study.run import run_study
 from host_tools.tasks.task import Examples, Fold, check_folds
 from tests.toy_task import SAMPLES, WaveNet, Waves
@@ -150,6 +151,19 @@ def test_no_epoch_is_trained_before_a_refusal(kind: str | None, tmp_path: Path) 
         run_study(plan, place, jobs=1, command="test", tick=lambda done, total, note: None)
 
 
+class AccuracyAlone(Waves):
+    def score(self, logits: Float32Array, examples: Examples) -> dict[str, float]:
+        return {"accuracy": super().score(logits, examples)["accuracy"]}
+
+
+def test_a_guard_on_a_figure_that_the_task_does_not_report_is_refused(fold: Fold) -> None:
+    plan = study({"do": "train"}, {"do": "quantize", "guard": {"points": 1.0, "sensitivity": 2.0}})
+    check(plan, fold)
+    check(study({"do": "train", "guard": {"points": 1.0}}), fold, AccuracyAlone())
+    with pytest.raises(SettingsError, match=r"row 'a', step 'quantize': guard.sensitivity is 2; .* are accuracy"):
+        check(plan, fold, AccuracyAlone())
+
+
 class FourClasses(Waves):
     def teacher(self) -> nn.Module:
         network = WaveNet(8)
@@ -177,12 +191,20 @@ def test_more_teachers_than_a_study_has_are_refused(fold: Fold) -> None:
         check(study({"do": "distill", "n_teachers": 2}), fold)
 
 
-def test_missing_values_that_a_network_does_not_fill_in_are_refused(fold: Fold) -> None:
-    inputs = fold.train.inputs.copy()
-    inputs[7, 0, 3] = np.nan
-    holed = replace(fold, train=replace(fold.train, inputs=inputs))
-    with pytest.raises(SettingsError, match="gives no numbers for some training inputs"):
-        check(study({"do": "train"}), holed)
+def holed(fold: Fold, name: str) -> Fold:
+    """One of the part's examples, not of the first, misses a value."""
+    part: Examples = getattr(fold, name)
+    inputs = part.inputs.copy()
+    inputs[100, 0, 3] = np.nan
+    return replace(fold, **{name: replace(part, inputs=inputs)})
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_missing_values_that_a_network_does_not_fill_in_are_refused_in_every_fold(fold: Fold, name: str) -> None:
+    later = replace(holed(fold, name), name="1")
+    words = rf"fold 1: the student network gives no numbers for some {name}.* inputs \(1 of \d+ have missing values"
+    with pytest.raises(SettingsError, match=words):
+        preflight(study({"do": "train"}), Waves(), [fold, later], list(study({"do": "train"}).row))
 
 
 class Filling(Waves):
@@ -202,9 +224,16 @@ class Filled(nn.Module):
 
 
 def test_a_network_that_fills_them_in_passes(fold: Fold) -> None:
-    inputs = fold.train.inputs.copy()
-    inputs[7, 0, 3] = np.nan
-    check(study({"do": "train"}), replace(fold, train=replace(fold.train, inputs=inputs)), Filling())
+    check(study({"do": "train"}), holed(holed(fold, "train"), "test"), Filling())
+
+
+def test_every_channel_that_misses_values_is_tried() -> None:
+    inputs = np.zeros((500, 3, 4), np.float32)
+    inputs[:200, 0, 1] = np.nan
+    inputs[300, 2, 0] = np.nan
+    tried = trial_inputs(Examples(inputs=inputs, labels=np.zeros(500, np.int64), groups=np.array(["a"] * 500)))
+    assert len(tried) == 64
+    assert np.isnan(tried).any(axis=(0, 2)).tolist() == [True, False, True]
 
 
 def part(labels: list[int], groups: list[str], size: int = 4) -> Examples:
@@ -214,15 +243,43 @@ def part(labels: list[int], groups: list[str], size: int = 4) -> Examples:
     )
 
 
-GOOD = {"train": part([0, 1, 2], ["a", "b", "c"]), "validation": part([0], ["d"]), "test": part([1], ["e"])}
+def infinite(examples: Examples, value: float) -> Examples:
+    inputs = examples.inputs.copy()
+    inputs[2, 1, 3] = value
+    return replace(examples, inputs=inputs)
+
+
+GOOD = {
+    "train": part([0, 1, 2], ["a", "b", "c"]),
+    "validation": part([0, 1, 2], ["d", "d", "d"]),
+    "test": part([2, 1, 0], ["e", "e", "e"]),
+}
 BAD = {
     "an empty part": ({"test": part([], [])}, "no test example"),
-    "a class that nobody shows": ({"train": part([0, 1, 1], ["a", "b", "c"])}, "no training example of class fast"),
-    "a label beyond the classes": ({"validation": part([3], ["d"])}, "validation labels reach 3; 0 to 2 wanted"),
-    "somebody in two parts": ({"test": part([1], ["a"])}, "a is in train and in test"),
-    "another shape": ({"test": part([1], ["e"], size=5)}, r"test inputs are float32 \(2, 5\)"),
-    "labels without inputs": ({"test": replace(GOOD["test"], labels=np.array([1, 1]))}, "1 test inputs, 2 labels"),
+    "a class that nobody shows": ({"train": part([0, 1, 1], ["a", "b", "c"])}, "no train example of class fast"),
+    "a class that nobody chooses by": (
+        {"validation": part([1, 1, 2], ["d", "d", "d"])},
+        "no validation example of class slow",
+    ),
+    "a class that nobody is tested on": ({"test": part([1, 1], ["e", "e"])}, "no test example of class slow, fast"),
+    "a label beyond the classes": (
+        {"validation": part([0, 1, 3], ["d", "d", "d"])},
+        "validation labels reach 3; 0 to 2 wanted",
+    ),
+    "somebody in two parts": ({"test": part([0, 1, 2], ["a", "e", "e"])}, "a is in train and in test"),
+    "another shape": ({"test": part([0, 1, 2], ["e", "e", "e"], size=5)}, r"test inputs are float32 \(2, 5\)"),
+    "labels without inputs": ({"test": replace(GOOD["test"], labels=np.array([1, 1]))}, "3 test inputs, 2 labels"),
+    "an infinite test input": ({"test": infinite(GOOD["test"], np.inf)}, r"test input 2 holds inf at \(1, 3\); finite"),
+    "an infinite input": ({"train": infinite(GOOD["train"], -np.inf)}, r"train input 2 holds -inf at \(1, 3\); finite"),
 }
+
+
+def test_bins_of_a_number_need_not_all_occur() -> None:
+    soft = [
+        replace(p, soft=np.full((len(p), 3), 1 / 3, np.float32))
+        for p in (GOOD["train"], part([1], ["d"]), part([1], ["e"]))
+    ]
+    check_folds(Waves(), [Fold(name="0", train=soft[0], validation=soft[1], test=soft[2])])
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, recall_score
 
 from edge_runtime.contract.errors import SettingsError, SourceError
 from host_tools.data import cinc2017
@@ -177,6 +177,8 @@ def test_the_score_is_the_mean_of_sklearns_f1_of_n_a_and_o() -> None:
     np.testing.assert_allclose([figures[f"f1_{c}"] for c in EcgRhythm.classes], each)
     assert figures["f1_nao"] == pytest.approx(each[:3].mean())
     assert figures["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean())
+    recalls = recall_score(labels, logits.argmax(1), average=None)
+    np.testing.assert_allclose([figures[f"sensitivity_{c}"] for c in EcgRhythm.classes], recalls)
 
 
 def test_a_class_that_is_neither_said_nor_true_has_no_f1() -> None:
