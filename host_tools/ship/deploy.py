@@ -12,13 +12,14 @@ from host_tools.ship.apply import Apply
 from host_tools.ship.archives import Archive, package_archive, runtime_id
 from host_tools.ship.device import Device, connect, launcher_text
 from host_tools.ship.device_facts import KEPT
+from host_tools.ship.device_trust import NOT_SIGNED
 from host_tools.ship.errors import ShipError
 from host_tools.ship.facts import Facts
 from host_tools.ship.health import check, switch
 from host_tools.ship.options import Progress, ShipOptions, no_progress
 from host_tools.ship.plan import File, Step, Wish, plan, require_space
 from host_tools.ship.shipped import Shipped
-from host_tools.ship.signing import authenticate, signatures
+from host_tools.ship.signing import SIGNATURE, authenticate, signatures
 from host_tools.ship.wheels import cache_folder, platform_of, wheels_for
 
 
@@ -105,7 +106,10 @@ def deploy_on(device: Device, bundle: Bundle, options: ShipOptions, progress: Pr
 
 
 def steps_for(bundle_dir: Path, target: str, *, options: ShipOptions | None = None) -> list[Step]:
-    """What `deploy` would do; changes nothing on the device."""
+    """What `deploy` would do; changes nothing on the device.
+
+    Raises what `deploy` would for want of room or of signatures; whether signatures hold, only the device can tell.
+    """
     options = options or ShipOptions()
     bundle = open_bundle(bundle_dir)
     with connect(target, options) as device:
@@ -116,7 +120,13 @@ def steps_on(device: Device, bundle: Bundle, options: ShipOptions) -> list[Step]
     """`steps_for` on a device that is connected."""
     facts = device.facts()
     wish, _ = _wish(bundle, _archives(facts, device.name, options), facts, options, _shipped())
-    return plan(facts, wish)
+    steps = plan(facts, wish)
+    require_space(facts, steps, device.name)
+    # What it was signed with stays there; a key signs whatever is not signed.
+    if facts.signers and wish.release not in facts.signed and options.sign_key is None:
+        what = "the runtime" if bundle.file(SIGNATURE).is_file() else "the bundle"
+        raise ShipError(f"{device.name}: {what}{NOT_SIGNED}; {facts.current or 'no release'} is active there")
+    return steps
 
 
 def rollback(target: str, *, to: str | None = None, options: ShipOptions | None = None) -> RollbackResult:

@@ -24,6 +24,10 @@ from host_tools.ship.device_files import make_folder, read_json, write_synced
 from host_tools.ship.device_loop import RefusedError
 
 NAMESPACE = "vitaledge"
+NOT_SIGNED = (
+    " is not signed, and this device takes only what its signers signed; "
+    "`vitaledge sign` the bundle, and deploy with --sign KEY"
+)
 Signed = dict[str, str]
 
 
@@ -63,10 +67,7 @@ def last_line(output: bytes) -> str:
 def verify(what: str, data: bytes, signature: str, signers: str) -> None:
     """Raises RefusedError unless `signature` is one of `data` by an allowed signer."""
     if not signature:
-        raise RefusedError(
-            f"{what} is not signed, and this device takes only what its signers signed; "
-            "`vitaledge sign` the bundle, and deploy with --sign KEY"
-        )
+        raise RefusedError(what + NOT_SIGNED)
     with tempfile.NamedTemporaryFile("w", suffix=".sig") as file:
         file.write(signature)
         file.flush()

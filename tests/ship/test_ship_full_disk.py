@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from shipping_fakes import fake_options, make_bundle
 
-from host_tools.ship.deploy import deploy, status
+from host_tools.ship.deploy import deploy, status, steps_for
 from host_tools.ship.errors import ShipError
 
 SIZE = 16 << 20
@@ -33,8 +33,10 @@ def small_disk(tmp_path):
 def test_too_little_room_is_told_before_anything_is_sent(small_disk, tmp_path):
     target = f"local:{small_disk}/device"
     first = deploy(make_bundle(tmp_path / "one"), target, options=fake_options())
-    with pytest.raises(ShipError, match=r"MiB free at .* MiB wanted"):
-        deploy(make_bundle(tmp_path / "two", model=os.urandom(10 << 20)), target, options=fake_options())
+    large = make_bundle(tmp_path / "two", model=os.urandom(10 << 20))
+    for verb in (steps_for, deploy):
+        with pytest.raises(ShipError, match=r"MiB free at .* MiB wanted"):
+            verb(large, target, options=fake_options())
     facts = status(target)
     assert (facts.current, list(facts.releases)) == (first.release, [first.release])
 

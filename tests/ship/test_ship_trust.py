@@ -65,6 +65,15 @@ def refused(bundle, target, **options):
     return str(caught.value)
 
 
+def planned(bundle, target):
+    """Why no plan can be made; it changes nothing."""
+    before = tree(target)
+    with pytest.raises(ShipError) as caught:
+        steps_for(bundle, target, options=fake_options())
+    assert tree(target) == before
+    return str(caught.value)
+
+
 def made(bundle, created):
     """The bundle with another time of making."""
     path = bundle / "manifest.json"
@@ -107,15 +116,20 @@ def test_a_bundle_signed_by_one_and_shipped_by_another_is_taken_where_both_are_t
 
 
 def test_unsigned_is_refused(tmp_path, device):
-    message = refused(make_bundle(tmp_path / "second", model=b"two"), device)
+    bundle = make_bundle(tmp_path / "second", model=b"two")
+    message = refused(bundle, device)
     assert "the bundle is not signed" in message
     assert "is active there" in message
+    assert planned(bundle, device) == message
 
 
 def test_a_signed_bundle_with_an_unsigned_runtime_is_refused(tmp_path, device, key):
     bundle = make_bundle(tmp_path / "second", model=b"two")
     sign_bundle(bundle, key)
-    assert "the runtime is not signed" in refused(bundle, device)
+    message = refused(bundle, device)
+    assert "the runtime is not signed" in message
+    assert planned(bundle, device) == message
+    assert steps_for(bundle, device, options=fake_options(sign_key=key))
 
 
 def test_a_wrong_signer_is_refused_and_named(tmp_path, device, stranger):
@@ -176,7 +190,8 @@ def test_signers_that_come_later_want_the_active_release_signed(tmp_path, key):
     found = trust(target, [key.with_suffix(".pub")])
     assert list(found.refused) == [release]
     assert "deploy it again with --sign" in found.to_text()
-    assert [str(step).split()[0] for step in steps_for(bundle, target, options=fake_options())] == ["ask"]
+    assert "the bundle is not signed" in planned(bundle, target)
+    assert [str(step).split()[0] for step in steps_for(bundle, target, options=fake_options(sign_key=key))] == ["ask"]
     with pytest.raises(ShipError, match="not signed"):
         deploy(bundle, target, options=fake_options())
     deploy(bundle, target, options=fake_options(sign_key=key))
