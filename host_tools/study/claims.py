@@ -11,7 +11,7 @@ from host_tools.measure.latency import ratio
 from host_tools.study.plan import Claim, Study
 from host_tools.study.result import ClaimResult, Estimate, RowResult
 from host_tools.study.statistics import paired
-from host_tools.tasks.task import Fold, Task
+from host_tools.tasks.task import Fold, Metric, Task
 
 
 def judge_claims(
@@ -26,19 +26,30 @@ def judge_claims(
             row=claim.row,
             against=claim.against,
             figure=claim.figure,
-            found=_find(claim, study, by_name, task, share, ns),
+            found=find(claim, by_name, task.metric, study.pairing, share, ns),
             floor=claim.floor,
             goal=claim.goal,
             at_most=claim.at_most,
         )
 
 
-def _find(
-    claim: Claim, study: Study, rows: Mapping[str, RowResult], task: Task, share: float, ns: Mapping[str, np.ndarray]
+def find(
+    claim: Claim,
+    rows: Mapping[str, RowResult],
+    metric: Metric,
+    pairing: str,
+    share: float,
+    ns: Mapping[str, np.ndarray],
 ) -> Estimate:
+    """What a claim's figure is; None where one of its rows is not among `rows`.
+
+    share  test examples over training examples, where folds overlap in what they learn from
+    ns     times of calls by row, for `times faster`
+    Raises SettingsError for a figure that there is not.
+    """
     if claim.row not in rows or (claim.against and claim.against not in rows):
         return Estimate(value=None)  # refused
-    row, metric = rows[claim.row], task.metric
+    row = rows[claim.row]
     if claim.figure in ("bytes", "parameters"):
         return Estimate(value=float(row.file_bytes if claim.figure == "bytes" else row.parameters))
     if not claim.against:
@@ -51,16 +62,12 @@ def _find(
     if claim.figure in ("gain", "points lost"):
         # A gain is what this row has more than the other; a loss what it has less.
         sign = -1.0 if claim.figure == "gain" else 1.0
-        lost: dict[int, list[float]] = {}
-        for a, b in zip(row.cells, other.cells, strict=True):
-            before, after = b.figures[metric.key], a.figures[metric.key]
-            if before is None or after is None:
-                return Estimate(value=None)  # a cell without the metric leaves the comparison open
-            points = metric.points_lost(before, after)
-            lost.setdefault(a.seed, []).append(sign * points)
-        if study.pairing == "one-to-one" or len(lost) == 1:
-            return paired([x for points in lost.values() for x in points], share)
-        return paired([float(np.mean(points)) for points in lost.values()], 0.0)
+        lost = points_lost(row, other, metric)
+        if lost is None:
+            return Estimate(value=None)  # a cell without the metric leaves the comparison open
+        if pairing == "one-to-one" or len(lost) == 1:
+            return paired([sign * x for points in lost.values() for x in points], share)
+        return paired([sign * float(np.mean(points)) for points in lost.values()], 0.0)
     if claim.figure == "times smaller":
         return Estimate(value=other.file_bytes / row.file_bytes)
     if claim.figure == "percent smaller":
@@ -74,6 +81,17 @@ def _find(
         f"claim {claim.title!r}: figure {claim.figure!r} against another row; gain, points lost, times smaller, "
         "percent smaller, percent smaller, sent or times faster wanted"
     )
+
+
+def points_lost(row: RowResult, other: RowResult, metric: Metric) -> dict[int, list[float]] | None:
+    """By seed, what each of the row's cells has less than the other's; None if one has no such figure."""
+    lost: dict[int, list[float]] = {}
+    for a, b in zip(row.cells, other.cells, strict=True):
+        before, after = b.figures[metric.key], a.figures[metric.key]
+        if before is None or after is None:
+            return None
+        lost.setdefault(a.seed, []).append(metric.points_lost(before, after))
+    return lost
 
 
 def _shown(found: Estimate, factor: float) -> Estimate:

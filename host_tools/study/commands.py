@@ -21,12 +21,24 @@ def add_study(commands: Commands) -> None:
         "vitaledge study list",
         "vitaledge study breast-cancer",
         "vitaledge study mine.toml --jobs 2 --publish docs/results",
+        "vitaledge study sizes --published docs/results",
         goes_on=True,
     )
-    parser.add_argument("study", help="TOML file, or the name of a study that comes with vitaledge; `list` names them")
+    parser.add_argument(
+        "study",
+        help="TOML file, or the name of a study that comes with vitaledge; `list` names them, `sizes` prints the bytes "
+        "and points of published ones as Markdown",
+    )
     parser.add_argument("--out", type=Path, help="folder for models, cells and report (default: runs/studies/NAME)")
     parser.add_argument("--jobs", type=count, help="processes side by side (default: one per CPU)")
     parser.add_argument("--publish", type=Path, metavar="DIR", help="also write NAME.md, NAME.html and NAME.json there")
+    parser.add_argument(
+        "--published",
+        type=Path,
+        metavar="DIR",
+        default=Path("docs/results"),
+        help="of `sizes`: where published JSON lies (default: docs/results)",
+    )
 
 
 def add_pack(commands: Commands) -> None:
@@ -60,6 +72,12 @@ def _study(options: argparse.Namespace) -> int:
     if options.study == "list":
         names = sorted(p.stem for p in STUDIES.glob("*.toml"))
         say(options, {"studies": names}, "\n".join(names))
+        return 0
+    if options.study == "sizes":
+        from host_tools.study.sizes import size_tables
+
+        text = size_tables(options.published)
+        say(options, {"markdown": text}, text)
         return 0
     study = load_study(options.study)
     place = Place(root=data_root(), out=options.out or Path("runs") / "studies" / study.name)

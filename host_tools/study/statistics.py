@@ -33,6 +33,17 @@ def paired(differences: Sequence[float], test_share: float) -> Estimate:
     return Estimate(value=mean, low=mean - reach, high=mean + reach, n=n)
 
 
+def share_of(found: Estimate, differences: Sequence[float]) -> float:
+    """The `test_share` with which `paired` made an interval of these differences."""
+    from scipy import stats
+
+    if found.low is None or found.high is None:
+        raise ValueError("no interval")
+    n = len(differences)
+    reach = (found.high - found.low) / 2 / float(stats.t.ppf(0.5 + LEVEL / 2, n - 1))
+    return reach**2 / float(np.var(differences, ddof=1)) - 1.0 / n
+
+
 def pooled(
     score: Callable[[np.ndarray, Examples], Mapping[str, float]],
     runs: Sequence[tuple[np.ndarray, Examples]],
