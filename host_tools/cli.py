@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import sys
@@ -64,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         return int(options.act(options))
-    except EdgeError as error:
-        sys.stderr.write(f"vitaledge: {error}\n")
-        return 1
     except BrokenPipeError:
         return 1
-    except OSError as error:
-        sys.stderr.write(f"vitaledge: {one_line(error)}\n")
+    except (EdgeError, OSError) as error:
+        text = one_line(error) if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"vitaledge: {text}\n")
+        if getattr(options, "json", False):
+            sys.stdout.write(json.dumps({"error": text}) + "\n")
         return 1
     except KeyboardInterrupt:
         then = "; run the same command again to go on" if options.goes_on else ""

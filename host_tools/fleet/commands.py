@@ -122,6 +122,10 @@ def _fleet(options: argparse.Namespace) -> int:
             raise SettingsError(f"--{name.replace('_', '-')} is {getattr(options, name):g}; more than 0 wanted")
     ship = replace(ship_options(options), connect_timeout_s=options.connect_timeout)
     hosts = chosen(load_inventory(options.inventory), options.only)
+    if options.verb == "exec":
+        # A word that cannot be filled in is told before anything runs anywhere.
+        for host in hosts:
+            verbs.filled(host, options.arguments, "")
     started, stopped = time.monotonic(), ""
     outcomes: list[Outcome]
     with live_table(hosts) as say:
@@ -147,7 +151,10 @@ def _fleet(options: argparse.Namespace) -> int:
             outcomes = run_on(hosts, works[options.verb](), ship, at_once=options.at_once, say=say)
     verb = "plan" if getattr(options, "plan", False) else options.verb
     _print(verb, options.json, outcomes, stopped, time.monotonic() - started)
-    return 0 if all(one.state == "done" for one in outcomes) else 1
+    nowhere = verbs.matched_nowhere([one.answer for one in outcomes])
+    for pattern in nowhere:
+        sys.stderr.write(f"vitaledge: --files {pattern}: no file of any host matches; patterns are below its root\n")
+    return 0 if all(one.state == "done" for one in outcomes) and not nowhere else 1
 
 
 def _print(verb: str, as_json: bool, outcomes: Sequence[Outcome], stopped: str, seconds: float) -> None:
@@ -176,12 +183,12 @@ def _print(verb: str, as_json: bool, outcomes: Sequence[Outcome], stopped: str, 
 
 
 def _lines(outcome: Outcome) -> list[str]:
-    """What a host's log or program said, or would be done there; or why that is not known."""
-    if outcome.message:
-        return [outcome.message]
+    """What a host's log or program said, or would be done there; what went wrong was told when it did."""
+    if outcome.state != "done":
+        return []
     steps = outcome.answer.get("steps")
     if isinstance(steps, list):
-        return [f"wave {outcome.wave + 1}: {step}" for step in steps or ["nothing to do"]]
+        return [f"wave {outcome.wave}: {step}" for step in steps or ["nothing to do"]]
     lines = outcome.answer.get("lines")
     if isinstance(lines, list):
         return lines or ["no line of the service, or none that this user may read"]

@@ -56,7 +56,7 @@ def deploy_to(
     waves = cut_in_waves(hosts, rollout.waves)
     outcomes: list[Outcome] = []
     stopped = ""
-    for number, wave in enumerate(waves):
+    for number, wave in enumerate(waves, 1):
         rest = list(wave)
         while rest and not stopped:
             earlier: list[State] = [outcome.state for outcome in outcomes]
@@ -73,13 +73,13 @@ def deploy_to(
             stopped = stop_reason([outcome.state for outcome in outcomes], rollout.limits)
             rest = []
             if not stopped and not is_proved([outcome.state for outcome in found]):
-                rest = _take(waves[number + 1 :], len(wave))
+                rest = _take(waves[number:], len(wave))
         if stopped:
             break
     begun = {outcome.host for outcome in outcomes}
     left = [
         Outcome(host=host.name, target=host.target, state="left", message=f"stopped: {stopped}", wave=number)
-        for number, wave in enumerate(waves)
+        for number, wave in enumerate(waves, 1)
         for host in wave
         if host.name not in begun
     ]
@@ -103,7 +103,7 @@ def plans_for(
 
     # A Python would be brought to a device without one as soon as it is connected.
     outcomes = run_on(hosts, work, replace(options, python_archive=None), at_once=rollout.at_once, say=say)
-    numbers = [number for number, wave in enumerate(waves) for _ in wave]
+    numbers = [number for number, wave in enumerate(waves, 1) for _ in wave]
     return [replace(outcome, wave=number) for outcome, number in zip(outcomes, numbers, strict=True)]
 
 

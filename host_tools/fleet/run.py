@@ -20,7 +20,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one host; `message` of what went wrong, `answer` of what went well."""
+    """What became of one host in its wave, from 1 on; `message` of what went wrong, `answer` of what went well."""
 
     host: str
     target: str
@@ -28,7 +28,7 @@ class Outcome:
     message: str = ""
     answer: dict[str, object] = field(default_factory=dict)
     seconds: float = 0.0
-    wave: int = 0
+    wave: int = 1
 
 
 # say(host, what is being done there, the state once there is one)
@@ -49,7 +49,7 @@ def run_on(
     at_once: int = AT_ONCE,
     say: Say = lambda host, text, state: None,
     may_begin: Callable[[Sequence[State]], bool] = lambda states: True,
-    wave: int = 0,
+    wave: int = 1,
 ) -> list[Outcome]:
     """The outcome of each host, in order; at most `at_once` connections at a time, one for each host.
 

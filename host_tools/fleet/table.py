@@ -50,7 +50,10 @@ class _Rows:
         table.add_column("host")
         table.add_column("state", overflow="fold")
         table.add_column("s")
-        for host in sorted(texts, key=lambda name: _rank(states.get(name), texts[name]))[:MOST_ROWS]:
+        ranks = {name: _rank(states.get(name), text) for name, text in texts.items()}
+        # What is wrong with a host may be told nowhere else.
+        most = max(MOST_ROWS, list(ranks.values()).count(0))
+        for host in sorted(texts, key=lambda name: ranks[name])[:most]:
             state = states.get(host)
             text = ": ".join(part for part in (state, texts[host]) if part)
             seconds = f"{took[host]:.1f}" if host in took else ""
@@ -96,5 +99,7 @@ def result_table(outcomes: Sequence[Outcome], column: str) -> Table:
         text = one.message or str(one.answer.get(column) or "none")
         if reason := one.answer.get("not_compared"):
             text += f" (not compared: {reason})"
-        table.add_row(one.host, str(one.wave + 1), one.state, text, f"{one.seconds:.1f}", style=COLOURS[one.state])
+        if isinstance(patterns := one.answer.get("unmatched"), list) and patterns:
+            text += f" (no file matches {', '.join(patterns)})"
+        table.add_row(one.host, str(one.wave), one.state, text, f"{one.seconds:.1f}", style=COLOURS[one.state])
     return table

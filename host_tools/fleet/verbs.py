@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from host_tools.fleet.inventory import Host
@@ -55,19 +55,27 @@ def execute(argv: Sequence[str], timeout_s: float) -> Work:
     """`edge-runtime ARGV` of the active release; {name} in it is a variable, {current} the active release."""
 
     def work(host: Host, device: Device, say: Tell) -> dict[str, object]:
-        own = {"current": device.path("current"), "root": device.root, **host.variables}
-        filled = [Host(name=host.name, target=host.target, groups=(), variables=own).filled(word) for word in argv]
-        say("edge-runtime " + " ".join(filled))
-        done = device.edge_runtime(filled, timeout_s=timeout_s)
+        words = filled(host, argv, device.root)
+        say("edge-runtime " + " ".join(words))
+        done = device.edge_runtime(words, timeout_s=timeout_s)
         if done.rc != 0:
-            raise ShipError(f"{device.name}: edge-runtime {filled[0]} ended with {done.rc}: {done.last_words}")
+            raise ShipError(f"{device.name}: edge-runtime {words[0]} ended with {done.rc}: {done.last_words}")
         return {"output": _text(done.stdout), "errors": _text(done.stderr)}
 
     return work
 
 
+def filled(host: Host, argv: Sequence[str], root: str) -> list[str]:
+    """The arguments of `exec` for one host; raises SettingsError for a variable that it lacks."""
+    own = replace(host, variables={"current": f"{root}/current", "root": root, **host.variables})
+    return [own.filled(word) for word in argv]
+
+
 def collect(out: Path, patterns: Sequence[str], timeout_s: float) -> Work:
-    """OUT/HOST/: status.json, check.json with what the active release costs there, and files below the root."""
+    """OUT/HOST/: status.json, check.json with what the active release costs there, and files below the root.
+
+    `unmatched` of the answer are patterns that no file there matches.
+    """
 
     def work(host: Host, device: Device, say: Tell) -> dict[str, object]:
         folder = out / host.name
@@ -80,12 +88,14 @@ def collect(out: Path, patterns: Sequence[str], timeout_s: float) -> Work:
         if done.rc == 0:
             (folder / "check.json").write_bytes(done.stdout)
             files.append("check.json")
-        for name in _names(device, patterns):
+        found = {pattern: _names(device, pattern) for pattern in patterns}
+        for name in sorted(set().union(*found.values())):
             say(f"fetching {name}")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             device.get(name, folder / name)
             files.append(name)
-        return {"folder": str(folder), "files": files}
+        unmatched = [pattern for pattern, names in found.items() if not names]
+        return {"folder": str(folder), "files": files, "unmatched": unmatched}
 
     return work
 
@@ -98,10 +108,14 @@ def _check(device: Device, timeout_s: float) -> Completed:
     return device.edge_runtime(["check", device.path("current"), "--json"], timeout_s=timeout_s)
 
 
-def _names(device: Device, patterns: Sequence[str]) -> list[str]:
-    if not patterns:
-        return []
-    found = device.verb("names", root=device.root, patterns=list(patterns))["names"]
+def matched_nowhere(answers: Sequence[dict[str, object]]) -> list[str]:
+    """Patterns of `collect` that no file of any host matches, of the hosts that answered."""
+    found = [patterns for one in answers if isinstance(patterns := one.get("unmatched"), list)]
+    return [str(pattern) for pattern in found[0] if all(pattern in one for one in found)] if found else []
+
+
+def _names(device: Device, pattern: str) -> list[str]:
+    found = device.verb("names", root=device.root, patterns=[pattern])["names"]
     if not isinstance(found, list):
         raise ShipError(f"{device.name}: names answered {found!r}; a list wanted")
     # What comes from a device decides nothing about where files lie here.

@@ -84,10 +84,10 @@ def test_a_host_that_is_away_keeps_no_log_of_the_others_back(journal, ward, caps
 def test_why_a_journal_cannot_be_read_is_told_in_its_own_words(journal, ward, capsys):
     journal("sys.stderr.write('Failed to open journal\\n'); sys.exit(1)")
     assert main(["fleet", ward, "logs", "--only", "a"]) == 1
-    out = capsys.readouterr().out
-    assert out.startswith("a: ")
-    assert out.endswith("journalctl ended with 1: Failed to open journal\n")
-    assert out.count("\n") == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("a: failed: ")
+    assert said.err.endswith("journalctl ended with 1: Failed to open journal\n")
+    assert (said.err + said.out).count("\n") == 1
 
 
 def test_a_host_without_systemd_says_so(tmp_path, ward, capsys, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_host_without_systemd_says_so(tmp_path, ward, capsys, monkeypatch):
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert main(["fleet", ward, "logs", "--only", "a"]) == 1
-    assert "journalctl ended with 127: journalctl: not found" in capsys.readouterr().out
+    assert "journalctl ended with 127: journalctl: not found" in capsys.readouterr().err
 
 
 def test_a_journal_without_a_line_is_not_silence(journal, ward, capsys):

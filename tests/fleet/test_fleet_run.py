@@ -75,6 +75,8 @@ def test_a_dead_host_stops_nobody_and_is_no_canary(tmp_path, options):
     outcomes, stopped = deploy_to(make_bundle(tmp_path / "bundle"), there, options, Rollout())
     assert stopped == ""
     assert states(outcomes) == {"dead1": "away", "a": "done", "b": "done", "dead2": "away", "c": "done"}
+    # A tenth of five is one; where the canary is dead, the next host takes its place in the first wave.
+    assert {one.host: one.wave for one in outcomes} == {"dead1": 1, "a": 1, "b": 3, "dead2": 3, "c": 3}
     again, _ = deploy_to(make_bundle(tmp_path / "bundle2"), there, options, Rollout())
     assert [one.answer["steps"] for one in again if one.state == "done"] == [()] * 3
 
@@ -151,7 +153,7 @@ def test_a_plan_of_a_fleet_changes_nothing_and_says_it_for_each_host(tmp_path, o
     wanted = [str(step) for step in steps_for(bundle, there[2].target, options=options)]
     assert wanted
     assert outcomes[2].answer["steps"] == outcomes[3].answer["steps"] == wanted
-    assert [one.wave for one in outcomes] == [0, 1, 1, 2]
+    assert [one.wave for one in outcomes] == [1, 2, 2, 3]
     assert not (tmp_path / "b").exists()
 
 
@@ -221,3 +223,53 @@ def test_the_command_says_it_all_as_json_and_by_its_exit_code(tmp_path, options,
     captured = capsys.readouterr()
     assert "dead: away: ssh://127.0.0.1:1: no sshd listens there" in captured.err
     assert main(["fleet", str(inventory), "status", "--only", "a"]) == 0
+
+
+@pytest.fixture
+def ward(tmp_path, options):
+    """The inventory of two hosts with a release."""
+    for host in hosts(tmp_path, "a", "b"):
+        deploy(make_bundle(tmp_path / f"bundle-{host.name}"), host.target, options=options)
+    path = tmp_path / "ward.toml"
+    path.write_text(f'schema = 1\ntarget = "local:{tmp_path}/{{host}}"\n[hosts.a]\n[hosts.b]\n')
+    return str(path)
+
+
+def test_a_program_that_fails_is_told_once(ward, capsys):
+    assert main(["fleet", ward, "exec", "--only", "a", "--", "fail"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("a: failed: ")
+    assert "edge-runtime fail ended with 1" in said.err
+
+
+def test_a_variable_that_is_not_set_is_found_before_any_host_is_reached(ward, capsys):
+    assert main(["fleet", ward, "exec", "--", "check", "{currnt}"]) == 1
+    wanted = "host a: variable {currnt} is not set; set are current, host, root"
+    assert capsys.readouterr().err == f"vitaledge: {wanted}\n"
+    assert main(["fleet", ward, "exec", "--", "run", "{current}", "{root}", "{host}"]) == 0
+
+
+def test_a_refusal_is_an_object_too_where_json_was_asked_for(ward, capsys):
+    assert main(["fleet", ward, "status", "--only", "c", "--json"]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"vitaledge: {json.loads(said.out)['error']}\n"
+    assert "--only c: no such host or group" in said.err
+
+
+def test_patterns_that_match_nothing_are_told(tmp_path, ward, capsys):
+    (tmp_path / "a" / "work").mkdir()
+    (tmp_path / "a" / "work" / "x.json").write_text("{}")
+    out = str(tmp_path / "out")
+    assert main(["fleet", ward, "collect", "--out", out, "--files", "work/*.json", "../*", "no/*", "--json"]) == 1
+    said = capsys.readouterr()
+    found = {one["host"]: one["answer"]["unmatched"] for one in json.loads(said.out)["hosts"]}
+    assert found == {"a": ["../*", "no/*"], "b": ["work/*.json", "../*", "no/*"]}
+    assert [line.split(":")[1] for line in said.err.splitlines() if "--files" in line] == [
+        " --files ../*",
+        " --files no/*",
+    ]
+    # What one host has was no mistake, but the table shows who has it not.
+    assert main(["fleet", ward, "collect", "--out", out, "--files", "work/*.json"]) == 0
+    assert capsys.readouterr().out.count("no file matches") == 1
