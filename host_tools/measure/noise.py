@@ -59,10 +59,14 @@ class StressLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Stress:
-    """A whole stress test with its conditions."""
+    """A whole stress test with its conditions.
+
+    models  sha256 of each graph's file, which stays the same where only a bundle's card or golden vectors change
+    """
 
     schema: int
     bundle: str
+    models: dict[str, str]
     noise: str
     seed: int
     lines: tuple[StressLine, ...]
@@ -115,7 +119,14 @@ def stress_bundle(
                 done += 1
                 tick(done, n, f"{record.name}, {'clean' if snr_db is None else f'{snr_db:g} dB'}")
         lines += [_line(title, part, snr_db, scores) for (part, snr_db), scores in found.items()]
-    return Stress(schema=SCHEMA, bundle=bundle.id, noise=f"nstdb {NOISE}, second half", seed=seed, lines=tuple(lines))
+    return Stress(
+        schema=SCHEMA,
+        bundle=bundle.id,
+        models={graph.file: bundle.manifest.files[graph.file] for graph in bundle.manifest.graphs},
+        noise=f"nstdb {NOISE}, second half",
+        seed=seed,
+        lines=tuple(lines),
+    )
 
 
 def noisy_record(record: EcgRecord, noise: nstdb.NoiseRecord, snr_db: float, start: int = 0) -> EcgRecord:
