@@ -75,7 +75,7 @@ def open_pipeline(
     """A pipeline for one stream; raises SettingsError if the stream does not suit the bundle."""
     m = bundle.manifest
     if spec.unit != m.unit:
-        raise SettingsError(f"stream is in {spec.unit}; the bundle {m.name} wants {m.unit}")
+        raise SettingsError(f"stream is in {spec.unit}; the bundle {m.name} wants {m.unit}{spec.advice(m.unit)}")
     if len(spec.channels) != m.n_channels:
         raise SettingsError(
             f"stream has {len(spec.channels)} channels ({', '.join(spec.channels)}); the bundle {m.name} wants "

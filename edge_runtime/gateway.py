@@ -91,6 +91,7 @@ class Gateway:
         if spec.unit != m.unit or len(spec.channels) != 1:
             raise SettingsError(
                 f"{name}: {len(spec.channels)} channels in {spec.unit}; the bundle {m.name} wants 1 in {m.unit}"
+                f"{spec.advice(m.unit)}"
             )
         self._many.enter(self._free[-1], spec.rate_hz)
         slot = self._free.pop()

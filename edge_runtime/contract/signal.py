@@ -18,12 +18,24 @@ AAMI_CLASSES = ("N", "S", "V", "F", "Q")
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSpec:
-    """What a source delivers: sampling rate in Hz, physical unit, channel names in column order."""
+    """What a source delivers: sampling rate in Hz, physical unit, channel names in column order.
+
+    unit_options  (unit, what in the source's URL gives it); the unit `*` stands for any
+    """
 
     rate_hz: float
     unit: str = "mV"
     channels: tuple[str, ...] = ("ECG",)
     simulated: bool = False
+    unit_options: tuple[tuple[str, str], ...] = ()
+
+    def advice(self, unit: str) -> str:
+        """The end of a message that another unit is wanted: what gives it; empty where nothing does."""
+        units, options = self.unit.split(","), dict(self.unit_options)
+        words = [] if unit in units else [options[u] for u in (unit, "*") if u in options][:1]
+        if len(units) > 1 and (words or unit in units):
+            words.append(f"channel=NAME (one of {', '.join(self.channels)})")
+        return f"; say {' and '.join(words)} in the source's URL" if words else ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.contract.signal import Float32Array, StreamSpec
-from edge_runtime.sensors.options import in_range, parse_options
+from edge_runtime.sensors.options import DECLARED_UNIT, in_range, parse_options
 from edge_runtime.sensors.playback import Pace, Playback, n_played
 
 
@@ -50,7 +50,7 @@ def open_array(path: str, query: str, pace: Pace) -> Playback:
         return np.asarray((table[start:stop, index].astype(np.float64) - offset) * scale, np.float32)
 
     names = (options.channel,) if not options.columns else tuple(f"column {i}" for i in index)
-    spec = StreamSpec(rate_hz=options.rate_hz, unit=options.unit, channels=names)
+    spec = StreamSpec(rate_hz=options.rate_hz, unit=options.unit, channels=names, unit_options=DECLARED_UNIT)
     n = n_played(len(table), options.seconds, options.rate_hz)
     return Playback(spec, read, n, pace.at(options.speed))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, Float32Array, StreamSpec
 from edge_runtime.sensors import ble_payloads as payloads
 from edge_runtime.sensors.decoder import Counts
+from edge_runtime.sensors.options import in_range
 from edge_runtime.sensors.sensor_block import SensorBlock
 
 BASE = "0000{:04x}-0000-1000-8000-00805f9b34fb"
@@ -19,9 +21,33 @@ PMD_CONTROL, PMD_DATA = (f"fb005c{n}-02e7-f387-1cad-8acd2d8df0c8" for n in ("81"
 
 @dataclass(frozen=True, kw_only=True)
 class BleOptions:
-    """`rate_hz` that the device was set to; 0 for the usual one."""
+    """What every protocol can be told.
+
+    rate_hz  that the device was set to; 0 for the usual one
+    channel  names such as `SPO2,HR`; all of them if empty
+    """
 
     rate_hz: float = 0.0
+    channel: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolarEcgOptions(BleOptions):
+    """unit: of the samples."""
+
+    unit: Literal["uV", "mV"] = "uV"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of what a protocol gives are delivered."""
+
+    spec: StreamSpec
+    chosen: tuple[int, ...]
+
+    def of(self, samples: Float32Array) -> Float32Array:
+        """Those of float32 (n, all columns)."""
+        return samples if self.chosen == tuple(range(samples.shape[1])) else samples[:, self.chosen]
 
 
 class PolarDecoder:
@@ -29,8 +55,8 @@ class PolarDecoder:
 
     has_counter = True
 
-    def __init__(self, kind: int, spec: StreamSpec) -> None:
-        self.spec, self._kind = spec, kind
+    def __init__(self, kind: int, columns: Columns, scale: float = 1.0) -> None:
+        self.spec, self._columns, self._kind, self._scale = columns.spec, columns, kind, np.float32(scale)
         self.reset()
 
     def reset(self) -> None:
@@ -59,7 +85,8 @@ class PolarDecoder:
             missing = round(ahead) - n
             self._next += missing if missing > n // 2 else 0
         self._last = (t_ns, frame.t_ns)
-        block = SensorBlock(start=self._next, samples=frame.samples, t_ns=t_ns, contact=np.ones(n, np.bool_))
+        samples = self._columns.of(frame.samples * self._scale)
+        block = SensorBlock(start=self._next, samples=samples, t_ns=t_ns, contact=np.ones(n, np.bool_))
         self._next += n
         return [block]
 
@@ -69,8 +96,8 @@ class NumbersDecoder:
 
     has_counter = True
 
-    def __init__(self, read: Callable[[bytes], tuple[list[float], bool] | None], spec: StreamSpec) -> None:
-        self.spec, self._read = spec, read
+    def __init__(self, read: Callable[[bytes], tuple[list[float], bool] | None], columns: Columns) -> None:
+        self.spec, self._columns, self._read = columns.spec, columns, read
         self.reset()
 
     def reset(self) -> None:
@@ -94,7 +121,8 @@ class NumbersDecoder:
         self.counts.good += 1
         self._last_ns = t_ns
         row: Float32Array = np.array([values if has_contact else [np.nan] * len(values)], np.float32)
-        return [SensorBlock(start=self._next, samples=row, t_ns=t_ns, contact=np.array([has_contact]))]
+        samples = self._columns.of(row)
+        return [SensorBlock(start=self._next, samples=samples, t_ns=t_ns, contact=np.array([has_contact]))]
 
 
 def _heart_rate(payload: bytes) -> tuple[list[float], bool] | None:
@@ -113,36 +141,58 @@ def _pulse_oximetry(payload: bytes) -> tuple[list[float], bool] | None:
 class BleProtocol:
     """What a source of notifications needs; the names that it shares with a wire protocol mean the same.
 
+    baud      0: a radio has no such setting
+
     notify    characteristic to subscribe to
     control   characteristic that `start` and `stop` are written to, if any
     """
 
     name: str
     title: str
-    make_decoder: Callable[[BleOptions], Any]
+    make_decoder: Callable[[Any], Any]
     notify: str
     control: str = ""
     start: bytes = b""
     stop: bytes = b""
     is_irregular: bool = False
     options: type[BleOptions] = BleOptions
-    baud: int = 115200
+    baud: int = 0
     serial: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _polar(kind: int, unit: str, channels: tuple[str, ...], usual_hz: float) -> Callable[[BleOptions], PolarDecoder]:
-    def make(options: BleOptions) -> PolarDecoder:
-        return PolarDecoder(kind, StreamSpec(rate_hz=options.rate_hz or usual_hz, unit=unit, channels=channels))
+def _columns(options: BleOptions, usual_hz: float, unit: str, channels: Sequence[str], **more: Any) -> Columns:
+    """The columns that were asked for; `unit` is of all, or names each column's. SettingsError for one that is none."""
+    names = [c for c in options.channel.split(",") if c] or channels
+    units = unit.split(",") if "," in unit else [unit] * len(channels)
+    unknown = [c for c in names if c not in channels]
+    if unknown:
+        raise SettingsError(f"channel is {unknown[0]!r}; channels are {', '.join(channels)}")
+    chosen = tuple(list(channels).index(c) for c in names)
+    said = list(dict.fromkeys(units[i] for i in chosen))
+    in_range("rate_hz", options.rate_hz, 0.0, 1e5)
+    spec = StreamSpec(
+        rate_hz=options.rate_hz or usual_hz,
+        unit=said[0] if len(said) == 1 else ",".join(units[i] for i in chosen),
+        channels=tuple(names),
+        **more,
+    )
+    return Columns(spec=spec, chosen=chosen)
 
-    return make
+
+def _polar(kind: int, unit: str, channels: tuple[str, ...], usual_hz: float) -> Callable[[BleOptions], PolarDecoder]:
+    return lambda options: PolarDecoder(kind, _columns(options, usual_hz, unit, channels))
+
+
+def _polar_ecg(options: PolarEcgOptions) -> PolarDecoder:
+    units = (("uV", "unit=uV"), ("mV", "unit=mV"))
+    columns = _columns(options, 130.0, options.unit, ("ECG",), unit_options=units)
+    return PolarDecoder(payloads.ECG, columns, 1.0 if options.unit == "uV" else 1e-3)
 
 
 def _numbers(
     read: Callable[[bytes], tuple[list[float], bool] | None], unit: str, *channels: str
 ) -> Callable[[BleOptions], NumbersDecoder]:
-    return lambda options: NumbersDecoder(
-        read, StreamSpec(rate_hz=options.rate_hz or 1.0, unit=unit, channels=channels)
-    )
+    return lambda options: NumbersDecoder(read, _columns(options, 1.0, unit, channels))
 
 
 def _pmd_start(kind: int, *settings: tuple[int, int, int]) -> bytes:
@@ -168,7 +218,8 @@ _ALL = (
     BleProtocol(
         name="polar-ecg",
         title="Polar H10, ECG",
-        make_decoder=_polar(payloads.ECG, "uV", ("ECG",), 130.0),
+        make_decoder=_polar_ecg,
+        options=PolarEcgOptions,
         notify=PMD_DATA,
         control=PMD_CONTROL,
         start=_pmd_start(payloads.ECG, (0, 130, 2), (1, 14, 2)),

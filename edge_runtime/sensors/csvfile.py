@@ -11,7 +11,7 @@ import numpy as np
 from edge_runtime.contract.errors import SettingsError, SourceError, one_line
 from edge_runtime.contract.signal import Float32Array, StreamSpec
 from edge_runtime.sensors.csvlines import NO_VALUE, NUMBER
-from edge_runtime.sensors.options import in_range, parse_options
+from edge_runtime.sensors.options import DECLARED_UNIT, in_range, parse_options
 from edge_runtime.sensors.playback import Pace, Playback, n_played
 
 
@@ -43,7 +43,12 @@ def open_csv_file(path: str, query: str, pace: Pace) -> Playback:
             raise SettingsError(f"csv:{path}: {name} is {getattr(options, name):g}; a finite number wanted")
     name, column = _column(path, options.column)
     samples = np.asarray((column - options.offset) * options.scale, np.float32).reshape(-1, 1)
-    spec = StreamSpec(rate_hz=options.rate_hz, unit=options.unit, channels=(options.channel or name,))
+    spec = StreamSpec(
+        rate_hz=options.rate_hz,
+        unit=options.unit,
+        channels=(options.channel or name,),
+        unit_options=DECLARED_UNIT,
+    )
     n = n_played(len(samples), options.seconds, options.rate_hz)
 
     def read(start: int, stop: int) -> Float32Array:

@@ -8,12 +8,16 @@ from edge_runtime.contract.dataclass import dataclass
 from edge_runtime.contract.signal import Block, StreamSpec
 from edge_runtime.sensors.csvlines import CsvLines
 from edge_runtime.sensors.decoder import Counts
-from edge_runtime.sensors.options import in_range
+from edge_runtime.sensors.options import DECLARED_UNIT, in_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class CsvOptions:
-    """mV = (number - offset) * scale; `column` and `counter` as in CsvLines; `channel` is a name for messages."""
+    """Sample = (number - offset) * scale, in `unit`.
+
+    column, counter  as in CsvLines
+    channel          a name for messages
+    """
 
     rate_hz: float
     column: int = 0
@@ -22,6 +26,7 @@ class CsvOptions:
     counter: int | None = None
     counter_wrap: int | None = None
     channel: str = "ECG"
+    unit: str = "mV"
 
     def __post_init__(self) -> None:
         """Refuse what no sensor sends."""
@@ -39,7 +44,12 @@ class CsvDecoder:
     """CsvLines with a description of its stream."""
 
     def __init__(self, options: CsvOptions) -> None:
-        self.spec = StreamSpec(rate_hz=options.rate_hz, channels=(options.channel,))
+        self.spec = StreamSpec(
+            rate_hz=options.rate_hz,
+            unit=options.unit,
+            channels=(options.channel,),
+            unit_options=DECLARED_UNIT,
+        )
         self.has_counter = options.counter is not None
         self._lines = CsvLines(
             options.rate_hz,

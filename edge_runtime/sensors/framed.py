@@ -48,11 +48,13 @@ class WireFormat(FrameFormat):
     rate_hz            samples a second
     channels           all columns that it can deliver
     samples_per_frame  rows that each frame gives
+    unit_options       (unit, option that gives it)
     """
 
     rate_hz: float
     channels: tuple[Channel, ...]
     samples_per_frame: int = 1
+    unit_options: tuple[tuple[str, str], ...] = ()
 
     def wanted(self, rows: ByteRows) -> BoolArray | None:
         """Which frames belong to this stream; None for all."""
@@ -96,6 +98,7 @@ class FramedDecoder:
             rate_hz=form.rate_hz,
             unit=units[0] if len(units) == 1 else ",".join(c.unit for c in delivered),
             channels=tuple(c.name for c in delivered),
+            unit_options=form.unit_options,
         )
         self.has_counter = form.wrap > 0
         self.is_checked = form.trust is Trust.CHECKED

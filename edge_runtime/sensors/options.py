@@ -12,6 +12,7 @@ from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.strict import build
 
 T = TypeVar("T")
+DECLARED_UNIT = (("*", "its unit= and scale="),)  # of sources whose numbers are what the URL says they are
 
 
 def parse_options(cls: type[T], query: str, where: str) -> T:

@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array, Float64Array
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
 from edge_runtime.sensors.faults import ByteFaults, Events, Faults
 from edge_runtime.sensors.options import in_range
 from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
@@ -27,6 +28,7 @@ UNREAD_BYTES = 4608  # the least that Linux allows, its book-keeping included
 WRAPS = {"cyton": 256, "bitalino": 16, "edge": 2**32, "shimmer3": 2**24 // 64}
 # Columns that are no signal: what a calm patient has.
 NUMBERS = {"HR": 72.0, "SPO2": 97.0, "RR": 15.0, "PR": 72.0, "TEMP": 36.6, "BAR": 7.0, "DIGITAL": 0.0}
+WIDER = {"nonin7": 400.0}  # its pulse wave has 16 bits
 COUNTS = {"PLETH": (50.0, 30.0, 100.0), "A5": (32.0, 12.0, 63.0), "A6": (32.0, 12.0, 63.0)}  # middle, per mV, most
 USUAL_COUNT = (512.0, 200.0, 1023.0)
 
@@ -254,6 +256,11 @@ def outlet(text: str) -> Outlet:
 
 def url(name: str, out: Outlet) -> str:
     """What a runtime opens to read such a device; raises SettingsError for a protocol that is not known."""
+    if name in BLE_PROTOCOLS:
+        raise SettingsError(
+            f"protocol is {name!r}, which speaks over Bluetooth: that needs a radio and cannot be simulated on a port; "
+            f"one of {', '.join(PROTOCOLS)} wanted"
+        )
     if name not in PROTOCOLS:
         raise SettingsError(f"protocol is {name!r}; one of {', '.join(PROTOCOLS)} wanted")
     return "&".join(filter(None, (f"{out.where}?protocol={name}", PROTOCOLS[name].example)))
@@ -308,7 +315,7 @@ def encoded(name: str, source: Source, faults: Faults, events: Events) -> Iterat
         event = events.take()
         if event.leadoff_s:
             off_until = max(off_until, tick * TICK_S + event.leadoff_s)
-        rows = _columns(millivolts, spec.channels, spec.unit.split(","))
+        rows = _columns(millivolts, spec.channels, spec.unit.split(","), WIDER.get(name, 1.0))
         if tick * TICK_S < off_until:
             rows[:, 0] = np.nan
         yield tick, protocol.encode(rows, first + done) if len(rows) else b"", len(rows)
@@ -325,7 +332,7 @@ def _refuse_lead_off(protocol: Protocol, n: int, faults: Faults) -> None:
         raise SettingsError(f"{protocol.name}: cannot say that a lead is off; leave leadoff out") from error
 
 
-def _columns(millivolts: Float64Array, channels: tuple[str, ...], units: list[str]) -> Float32Array:
+def _columns(millivolts: Float64Array, channels: tuple[str, ...], units: list[str], wider: float) -> Float32Array:
     out = np.empty((len(millivolts), len(channels)), np.float32)
     for i, channel in enumerate(channels):
         unit = units[i] if len(units) == len(channels) else units[0]
@@ -335,7 +342,7 @@ def _columns(millivolts: Float64Array, channels: tuple[str, ...], units: list[st
             out[:, i] = millivolts * (1000.0 if unit == "uV" else 1.0)
         else:
             middle, gain, most = COUNTS.get(channel, USUAL_COUNT)
-            out[:, i] = np.clip(np.round(middle + gain * millivolts), 0.0, most)
+            out[:, i] = np.clip(np.round(wider * (middle + gain * millivolts)), 0.0, wider * most)
     return out
 
 

@@ -23,7 +23,7 @@ class Wired:
 
     query         the protocol's own options, for a capture's header
     decoder       makes a new decoder
-    baud, serial  the port's settings, in pyserial's words
+    baud, serial  the port's settings, in pyserial's words; 0 for a radio
     start, stop   bytes that the device wants before it sends, and when nobody listens any more
     is_irregular  its rows come when something was measured, so their rate says nothing
     """
@@ -45,9 +45,11 @@ def parse_wired(query: str, where: str, known: Mapping[str, Any] = PROTOCOLS) ->
     if name not in known:
         raise SettingsError(f"{where}: protocol is {name!r}; one of {', '.join(known)} wanted")
     protocol = known[name]
-    found: Any = parse_options(_with_port(protocol.options), query, where)
-    baud = protocol.baud if found.baud is None else found.baud
-    in_range(f"{where}: baud", baud, 50, 4_000_000)
+    found: Any = parse_options(_with_port(protocol.options, has_baud=protocol.baud > 0), query, where)
+    given = getattr(found, "baud", None)
+    baud = protocol.baud if given is None else given
+    if protocol.baud:
+        in_range(f"{where}: baud", baud, 50, 4_000_000)
     try:
         options = protocol.options(**{f.name: getattr(found, f.name) for f in dataclasses.fields(protocol.options)})
         protocol.make_decoder(options)  # refuses here what it refuses
@@ -65,10 +67,12 @@ def parse_wired(query: str, where: str, known: Mapping[str, Any] = PROTOCOLS) ->
     )
 
 
-def _with_port(kind: Any) -> type[Any]:
+def _with_port(kind: Any, *, has_baud: bool) -> type[Any]:
     """A protocol's options with the port's beside them, so that a message can name all keys."""
     hints = typing.get_type_hints(kind)
-    fields: list[Any] = [("protocol", str), ("baud", int | None, dataclasses.field(default=None))]
+    fields: list[Any] = [("protocol", str)]
+    if has_baud:
+        fields.append(("baud", int | None, dataclasses.field(default=None)))
     for f in dataclasses.fields(kind):
         own = dataclasses.field(default=f.default, default_factory=f.default_factory)
         fields.append((f.name, hints[f.name], own))

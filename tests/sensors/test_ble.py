@@ -1,4 +1,4 @@
-"""Bluetooth LE: payloads by hand and by encoders of the test's own, and a source over a client that is no radio."""
+"""Bluetooth LE: payloads by hand and as their encoders make them, and a source over a client that is no radio."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +18,15 @@ from hypothesis import strategies as st
 from edge_runtime.contract.errors import SettingsError, SourceError
 from edge_runtime.sensors import ble_payloads as payloads
 from edge_runtime.sensors.ble import open_ble
-from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS, PMD_CONTROL, PMD_DATA, BleOptions
+from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS, PMD_CONTROL, PMD_DATA, BleOptions, PolarEcgOptions
 from edge_runtime.sensors.capture import CaptureWriter
+from edge_runtime.sensors.encoders import ble
 from edge_runtime.sensors.lost import SourceLost
 from edge_runtime.sensors.playback import Pace
 from edge_runtime.sensors.source import open_source
 
 QUICK = settings(derandomize=True, max_examples=60, deadline=None)
 SECOND_NS = 10**9
-
-
-# Encoders from the descriptions, bit by bit.
-
-
-def sfloat_bytes(mantissa: int, exponent: int) -> bytes:
-    return struct.pack("<H", (exponent & 0xF) << 12 | (mantissa & 0xFFF))
-
-
-def pmd(kind: int, frame_type: int, device_ns: int, body: bytes) -> bytes:
-    return struct.pack("<BQB", kind, device_ns, frame_type) + body
-
-
-def i24(value: int) -> bytes:
-    return struct.pack("<i", value)[:3]
-
-
-def delta_frame(rows: Sequence[Sequence[int]], widths: Sequence[int], counts: Sequence[int]) -> bytes:
-    """The first row whole; then blocks of differences, each bit appended from the lowest on."""
-    out, at = b"".join(i24(v) for v in rows[0]), 1
-    for width, count in zip(widths, counts, strict=True):
-        bits = ""
-        for r in range(at, at + count):
-            for c in range(4):
-                d = (rows[r][c] - rows[r - 1][c]) & ((1 << width) - 1)
-                bits += format(d, f"0{width}b")[::-1]
-        bits += "0" * (-len(bits) % 8)
-        out += bytes((width, count)) + bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
-        at += count
-    return out
 
 
 @pytest.mark.parametrize(
@@ -75,8 +46,11 @@ def delta_frame(rows: Sequence[Sequence[int]], widths: Sequence[int], counts: Se
 )
 def test_heart_rate_by_hand(hex_bytes: str, bpm: int, contact: bool | None, energy: int | None, rr: tuple) -> None:
     """Bluetooth SIG, Heart Rate Measurement 0x2A37."""
-    found = payloads.heart_rate(bytes.fromhex(hex_bytes))
+    payload = bytes.fromhex(hex_bytes)
+    found = payloads.heart_rate(payload)
     assert found == payloads.HeartRate(bpm=bpm, contact=contact, energy_kj=energy, rr_s=rr)
+    ticks, is_wide = [round(v * 1024) for v in rr], bool(payload[0] & 1)
+    assert ble.heart_rate(bpm, contact=contact, energy_kj=energy, rr_1024=ticks, is_wide=is_wide) == payload
 
 
 @pytest.mark.parametrize("hex_bytes", ["", "00", "01 2C", "08 48 01"])
@@ -89,7 +63,7 @@ def test_a_heart_rate_that_is_cut_is_none(hex_bytes: str) -> None:
     [(72, 0, 72.0), (985, -1, 98.5), (-5, 0, -5.0), (12, 2, 1200.0), (-2046, -8, -2.046e-5)],
 )
 def test_sfloat_by_hand(mantissa: int, exponent: int, value: float) -> None:
-    (raw,) = struct.unpack("<H", sfloat_bytes(mantissa, exponent))
+    (raw,) = struct.unpack("<H", ble.sfloat(mantissa, exponent))
     assert payloads.sfloat(raw) == pytest.approx(value, rel=1e-12)
 
 
@@ -108,12 +82,16 @@ def test_special_sfloats_are_no_numbers(raw: int) -> None:
 def test_oximetry_with_every_set_of_optional_fields(flags: int, measured: int, sensor: int, is_usable: bool) -> None:
     """Bluetooth SIG, Pulse Oximeter Service 1.0.1, tables 3.4 and 3.5: demonstration, test, unavailable, invalid; a
     sensor off the user, displaced, malfunctioning, disconnected. Early or validated data and a poor signal are data."""
-    body = bytes((flags,)) + sfloat_bytes(97, 0) + sfloat_bytes(725, -1)
-    body += sfloat_bytes(1, 0) * 2 if flags & 1 else b""
-    body += sfloat_bytes(2, 0) * 2 if flags & 2 else b""
-    body += struct.pack("<H", measured) if flags & 4 else b""
-    body += struct.pack("<I", sensor)[:3] if flags & 8 else b""
-    body += sfloat_bytes(3, 0) if flags & 16 else b""
+    body = ble.pulse_oximetry(
+        (97, 0),
+        (725, -1),
+        fast=((1, 0), (1, 0)) if flags & 1 else None,
+        slow=((2, 0), (2, 0)) if flags & 2 else None,
+        measured=measured if flags & 4 else None,
+        sensor=sensor if flags & 8 else None,
+        amplitude=(3, 0) if flags & 16 else None,
+    )
+    assert body[0] == flags
     found = payloads.pulse_oximetry(body)
     assert found is not None
     said = not ((flags & 4 and measured) or (flags & 8 and sensor))
@@ -126,8 +104,9 @@ def test_oximetry_with_every_set_of_optional_fields(flags: int, measured: int, s
 def test_a_polar_ecg_frame_by_hand() -> None:
     """Type 00, 2020-01-01 as ns since 2000, frame type 00, then 1, -1, 8388607 and -8388608 uV."""
     days_ns = 7305 * 86400 * SECOND_NS
-    body = bytes.fromhex("010000 ffffff ffff7f 000080")
-    found = payloads.polar(pmd(0, 0, days_ns, body))
+    payload = b"\x00" + days_ns.to_bytes(8, "little") + bytes.fromhex("00 010000 ffffff ffff7f 000080")
+    assert ble.polar_ecg([1, -1, 8388607, -8388608], days_ns) == payload
+    found = payloads.polar(payload)
     assert found is not None
     assert found.t_ns == 1_577_836_800 * SECOND_NS  # Unix time of 2020-01-01
     np.testing.assert_array_equal(found.samples[:, 0], [1, -1, 8388607, -8388608])
@@ -136,13 +115,13 @@ def test_a_polar_ecg_frame_by_hand() -> None:
 def test_a_polar_ppg_frame_as_in_polars_own_tests() -> None:
     """The beginning of a frame of type 0 in the unit tests of Polar's BLE SDK (PpgDataTest): a first sample of four
     channels, then differences of 10 bits; the SDK's comment says 178, -68, -178, 68."""
-    body = bytes.fromhex("2C2D00 C27700 D3D2FF 3D88FF 0A 01 B2F0EE3411")
-    found = payloads.polar(pmd(1, 0x80, 5, body))
+    payload = bytes.fromhex("01 0500000000000000 80 2C2D00 C27700 D3D2FF 3D88FF 0A 01 B2F0EE3411")
+    found = payloads.polar(payload)
     assert found is not None
     first = [11564, 30658, -11565, -30659]
-    np.testing.assert_array_equal(
-        found.samples, [first, [v + d for v, d in zip(first, (178, -68, -178, 68), strict=True)]]
-    )
+    rows = [first, [v + d for v, d in zip(first, (178, -68, -178, 68), strict=True)]]
+    np.testing.assert_array_equal(found.samples, rows)
+    assert ble.polar_ppg(rows, 5, widths=[10], counts=[1]) == payload
 
 
 @pytest.mark.parametrize(
@@ -164,7 +143,7 @@ def test_polar_is_started_by_the_bytes_that_published_clients_write(name: str, s
 @QUICK
 @given(st.lists(st.tuples(*[st.integers(-32768, 32767)] * 3), min_size=1, max_size=30))
 def test_polar_acceleration_comes_back(rows: list[tuple[int, int, int]]) -> None:
-    found = payloads.polar(pmd(2, 1, 5, b"".join(struct.pack("<hhh", *r) for r in rows)))
+    found = payloads.polar(ble.polar_acc(rows, 5))
     assert found is not None
     np.testing.assert_array_equal(found.samples, rows)
 
@@ -176,9 +155,12 @@ def test_polar_ppg_of_any_width_comes_back(width: int, counts: list[int], seed: 
     half = 1 << (width - 1)
     steps = rng.integers(-half, half, (sum(counts), 4))
     rows = np.concatenate([rng.integers(-(2**21), 2**21, (1, 4)), steps]).cumsum(axis=0)
-    found = payloads.polar(pmd(1, 0x80, 5, delta_frame(rows.tolist(), [width] * len(counts), counts)))
-    assert found is not None
-    np.testing.assert_array_equal(found.samples, rows.astype(np.float32))
+    blocks = ble.polar_ppg(rows.tolist(), 5, widths=[width] * len(counts), counts=counts)
+    for payload in (blocks, ble.polar_ppg(rows.tolist(), 5), ble.polar_ppg(rows[:1].tolist(), 5)):
+        found = payloads.polar(payload)
+        assert found is not None
+        np.testing.assert_array_equal(found.samples, rows[: len(found.samples)].astype(np.float32))
+        assert len(found.samples) == (1 if len(payload) == 22 else len(rows))
 
 
 @QUICK
@@ -191,11 +173,11 @@ def test_any_bytes_are_a_value_and_never_an_exception(payload: bytes) -> None:
 def ecg_frame(first: int, n: int = 73, *, device_ns: int = 0) -> bytes:
     """Samples that say their own position; the time stamp is that of the last."""
     at = device_ns or 599_616_000 * SECOND_NS + round((first + n - 1) / 130.0 * 1e9)
-    return pmd(0, 0, at, b"".join(i24(first + i) for i in range(n)))
+    return ble.polar_ecg(range(first, first + n), at)
 
 
 def test_lost_notifications_are_a_gap_to_the_sample() -> None:
-    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(BleOptions())
+    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(PolarEcgOptions())
     firsts = [0, 73, 146, 365, 438, 438 + 73 * 100]
     for first in firsts:
         (block,) = decoder.feed(ecg_frame(first), 0)
@@ -208,7 +190,7 @@ def test_lost_notifications_are_a_gap_to_the_sample() -> None:
 
 def test_a_device_clock_that_goes_back_leaves_the_gap_to_arrival() -> None:
     """The H10's clock begins again in 2019 after a restart."""
-    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(BleOptions())
+    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(PolarEcgOptions())
     decoder.feed(ecg_frame(0), SECOND_NS)
     (block,) = decoder.feed(ecg_frame(0, device_ns=1), 11 * SECOND_NS)
     assert block.start == 1300
@@ -221,6 +203,34 @@ def test_no_contact_is_unknown_and_a_second_without_a_notification_is_a_gap() ->
     assert [b.samples[0, 0] for b in (rows[0], rows[2])] == [72, 73]
     assert np.isnan(rows[1].samples).all()
     assert [bool(b.contact[0]) for b in rows] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "channel", "unit", "row"),
+    [
+        ("pulse-oximeter", "HR", "bpm", [72.5]),
+        ("pulse-oximeter", "HR,SPO2", "bpm,%", [72.5, 97.0]),
+        ("polar-acc", "ACCZ,ACCX", "mg", [-3.0, 1.0]),
+        ("polar-ppg", "PPG1", "count", [8.0]),
+    ],
+)
+def test_channels_are_chosen_by_name_and_in_any_order(name: str, channel: str, unit: str, row: list[float]) -> None:
+    payload = {
+        "pulse-oximeter": ble.pulse_oximetry((97, 0), (725, -1)),
+        "polar-acc": ble.polar_acc([(1, 2, -3)], 5),
+        "polar-ppg": ble.polar_ppg([(7, 8, 9, 10)], 5),
+    }[name]
+    decoder = BLE_PROTOCOLS[name].make_decoder(BleOptions(channel=channel))
+    (block,) = decoder.feed(payload, 0)
+    assert (decoder.spec.unit, decoder.spec.channels) == (unit, tuple(channel.split(",")))
+    np.testing.assert_array_equal(block.samples, [row])
+
+
+def test_a_polar_belt_gives_millivolts_if_it_is_asked_to() -> None:
+    decoder = BLE_PROTOCOLS["polar-ecg"].make_decoder(PolarEcgOptions(unit="mV"))
+    (block,) = decoder.feed(ble.polar_ecg([1500, -250], 5), 0)
+    assert decoder.spec.unit == "mV"
+    np.testing.assert_allclose(block.samples[:, 0], [1.5, -0.25], rtol=1e-6)
 
 
 class FakeClient:
@@ -305,7 +315,14 @@ def test_without_bleak_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("ble:?protocol=polar-ecg", "no address"), ("ble://A?protocol=cyton", "'cyton'; one of heart-rate")],
+    [
+        ("ble:?protocol=polar-ecg", "no address"),
+        ("ble://A?protocol=cyton", "'cyton'; one of heart-rate"),
+        ("ble://A?protocol=polar-ecg&baud=9600", "unknown key 'baud'; keys are channel, protocol, rate_hz, unit"),
+        ("ble://A?protocol=pulse-oximeter&channel=ECG", "channel is 'ECG'; channels are SPO2, HR"),
+        ("ble://A?protocol=heart-rate&unit=mV", "unknown key 'unit'"),
+        ("ble://A?protocol=polar-ecg&unit=V", "'uV', 'mV' wanted"),
+    ],
 )
 def test_a_wrong_address_or_protocol_is_refused(url: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):

@@ -250,6 +250,7 @@ def test_the_command_plays_to_a_reader_over_tcp() -> None:
     ("arguments", "words"),
     [
         (["morse", "--to", "tcp"], "'morse'; one of csv"),
+        (["heart-rate", "--to", "tcp"], "'heart-rate', which speaks over Bluetooth: that needs a radio and cannot be"),
         (["cyton", "--to", "air"], "--to is 'air'"),
         (["cyton", "--to", "tcp:99999"], "--to: port is 99999; 0 to 65535 wanted"),
         (["cyton", "--to", "tcp:no-such-host.invalid:7000"], "tcp:no-such-host.invalid:7000: "),

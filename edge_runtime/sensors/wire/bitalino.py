@@ -36,6 +36,7 @@ class Bitalino(WireFormat):
     """A1 to A4 have 10 bits, A5 and A6 the upper 6; DIGITAL is the four pins as one number."""
 
     trust, wrap, chain = Trust.NEXT, 16, 4
+    unit_options = (("mV", "ecg=N, where the ECG sensor is on AN,"),)
 
     def __init__(self, options: BitalinoOptions) -> None:
         n = options.analog

@@ -39,6 +39,7 @@ class Cyton(WireFormat):
     """Eight channels; with aux=acceleration also three in g, NaN in the frames that bring none."""
 
     length, steady, trust, wrap = LENGTH, LENGTH, Trust.TAIL, 256
+    unit_options = (("uV", "unit=uV"), ("mV", "unit=mV"))
 
     def __init__(self, options: CytonOptions) -> None:
         if not MIN_GAIN <= options.gain <= MAX_GAIN:

@@ -20,7 +20,7 @@ from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array
 from edge_runtime.sensors.framed import Channel, Samples, WireFormat
 from edge_runtime.sensors.framing import ByteRows, Int64Array, Trust
-from edge_runtime.sensors.options import in_range
+from edge_runtime.sensors.options import DECLARED_UNIT, in_range
 from edge_runtime.sensors.sensor_block import BoolArray
 from edge_runtime.sensors.wire.options import WireOptions
 
@@ -54,6 +54,7 @@ class EdgeFrame(WireFormat):
     """One stream of the device; frames of its other streams are counted and left out."""
 
     length, trust, head, wrap = OVERHEAD + MAX_PAYLOAD, Trust.CHECKED, HEAD, 2**32
+    unit_options = DECLARED_UNIT
 
     def __init__(self, options: EdgeFrameOptions) -> None:
         names = options.columns.split(",")

@@ -13,18 +13,20 @@ import numpy as np
 from edge_runtime.sensors.framed import Channel, Samples, WireFormat
 from edge_runtime.sensors.framing import ByteRows, Trust
 from edge_runtime.sensors.sensor_block import BoolArray
-from edge_runtime.sensors.wire.options import WireOptions
+from edge_runtime.sensors.wire.options import PULSE_WAVE_UNITS, PulseWaveOptions
+
+FULL_SCALE = 127.0  # of the pulse wave's seven bits
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContecOptions(WireOptions):
+class ContecOptions(PulseWaveOptions):
     """60 frames a second."""
 
     rate_hz: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class BerryOptions(WireOptions):
+class BerryOptions(PulseWaveOptions):
     """About 100 frames a second."""
 
     rate_hz: float = 100.0
@@ -39,15 +41,17 @@ class Fingertip(WireFormat):
     """
 
     length, trust = 5, Trust.SYNC
-    channels = (
-        Channel(name="PLETH", unit="count"),
-        Channel(name="BAR", unit="count"),
-        Channel(name="SPO2", unit="%"),
-        Channel(name="HR", unit="bpm"),
-    )
+    unit_options = PULSE_WAVE_UNITS
 
-    def __init__(self, rate_hz: float, *, off: tuple[int, int], poor: tuple[int, int], full: int) -> None:
-        self.rate_hz, self._off, self._poor, self._full = rate_hz, off, poor, full
+    def __init__(self, o: PulseWaveOptions, *, off: tuple[int, int], poor: tuple[int, int], full: int) -> None:
+        self.rate_hz, self._off, self._poor, self._full = o.rate_hz, off, poor, full
+        self._is_share = o.unit == "NU"
+        self.channels = (
+            Channel(name="PLETH", unit=o.unit),
+            Channel(name="BAR", unit="count"),
+            Channel(name="SPO2", unit="%"),
+            Channel(name="HR", unit="bpm"),
+        )
 
     def holds(self, rows: ByteRows) -> BoolArray:
         """Bit 7 of each byte."""
@@ -60,6 +64,8 @@ class Fingertip(WireFormat):
         first, third = rows[:, 0], rows[:, 2]
         values = np.empty((len(rows), 4), np.float32)
         values[:, 0] = rows[:, 1]
+        if self._is_share:
+            values[:, 0] /= FULL_SCALE
         values[:, 1] = third & 0x0F
         values[:, 2] = rows[:, 4]
         values[:, 3] = rows[:, 3] + (third & 0x40) * 2.0
@@ -73,12 +79,12 @@ class Fingertip(WireFormat):
 
 def contec(options: ContecOptions) -> Fingertip:
     """CMS50D+: finger out, probe error; dropping, searching."""
-    return Fingertip(options.rate_hz, off=(0x10, 0x10), poor=(0x20, 0x20), full=8)
+    return Fingertip(options, off=(0x10, 0x10), poor=(0x20, 0x20), full=8)
 
 
 def berry(options: BerryOptions) -> Fingertip:
     """BM1000: unplugged, no finger; no signal, searching."""
-    return Fingertip(options.rate_hz, off=(0x20, 0x10), poor=(0x10, 0x20), full=14)
+    return Fingertip(options, off=(0x20, 0x10), poor=(0x10, 0x20), full=14)
 
 
 def _any(first: np.ndarray, third: np.ndarray, bits: tuple[int, int]) -> BoolArray:

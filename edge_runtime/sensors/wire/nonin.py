@@ -15,17 +15,18 @@ import numpy as np
 from edge_runtime.sensors.framed import Channel, Samples, WireFormat
 from edge_runtime.sensors.framing import ByteRows, Int64Array, Trust
 from edge_runtime.sensors.sensor_block import BoolArray
-from edge_runtime.sensors.wire.options import WireOptions
+from edge_runtime.sensors.wire.options import PULSE_WAVE_UNITS, PulseWaveOptions, WireOptions
 
 NO_HR, NO_SPO2 = 511, 127
 DISCONNECTED, ARTIFACT, OUT_OF_TRACK, ALARM, RED, GREEN, SYNC = 0x40, 0x20, 0x10, 0x08, 0x04, 0x02, 0x01
 PACKET_FRAMES = 25
+FULL_SCALE = {2: 2.0**8 - 1, 7: 2.0**16 - 1}
 VITALS = (Channel(name="SPO2", unit="%"), Channel(name="HR", unit="bpm"))
 LONGEST_13 = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoninOptions(WireOptions):
+class NoninOptions(PulseWaveOptions):
     """What the device is set to send."""
 
     rate_hz: float = 75.0
@@ -42,10 +43,12 @@ class NoninWave(WireFormat):
     """Formats 2 (pulse wave of 8 bits behind a 01) and 7 (16 bits): PLETH, SPO2, HR."""
 
     length, trust = 5, Trust.NEXT
-    channels = (Channel(name="PLETH", unit="count"), *VITALS)
+    unit_options = PULSE_WAVE_UNITS
 
     def __init__(self, options: NoninOptions, number: int) -> None:
         self.rate_hz, self._number = options.rate_hz, number
+        self.channels = (Channel(name="PLETH", unit=options.unit), *VITALS)
+        self._unit = 1.0 if options.unit == "count" else FULL_SCALE[number]
         self._status = 1 if number == 2 else 0
         self.forget()
 
@@ -73,6 +76,8 @@ class NoninWave(WireFormat):
             values[:, 0] = rows[:, 2]
         else:
             values[:, 0] = rows[:, 1] * 256.0 + rows[:, 2]
+        if self._unit != 1.0:
+            values[:, 0] /= self._unit
         for i, (said, byte) in enumerate(zip(status.tolist(), rows[:, 3].tolist(), strict=True)):
             self._hear(said, byte)
             values[i, 1:] = self._spo2, self._hr

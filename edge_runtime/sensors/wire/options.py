@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +15,13 @@ class WireOptions:
 
     rate_hz: float
     channel: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulseWaveOptions(WireOptions):
+    """unit: of PLETH; `count`, or `NU` for the share of the format's full scale."""
+
+    unit: Literal["count", "NU"] = "count"
+
+
+PULSE_WAVE_UNITS = (("count", "unit=count"), ("NU", "unit=NU"))
