@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,12 +38,10 @@ from host_tools.ship.plan import (
 from host_tools.ship.transport import NOT_FOUND, Completed
 from host_tools.ship.wheels import platform_of
 
-# As a Raspberry Pi with Debian 12 reports it before its first deployment.
-PI = """{"schema": 1, "executable": "/usr/bin/python3", "python": [3, 11, 2], "implementation": "cpython",
- "machine": "aarch64", "bits": 64, "libc": "glibc", "libc_version": "2.36", "root": "/home/pi/v",
- "has_root": false, "free_bytes": 9000000000, "memory_bytes": 1000000000, "releases": {}, "runtimes": {},
- "launcher": "", "current": null, "history": [], "incoming": []}"""
-BARE = build(Facts, json.loads(PI), "facts", ShipError)
+# `fresh`: as a Raspberry Pi with Debian 12 reports itself before its first deployment. `cases`: what differs from it on
+# other devices, and the steps from there to `wish`, or why there are none, as people read them; written by hand.
+RECORDED = json.loads(Path(__file__).with_name("plan_cases.json").read_text())
+BARE = build(Facts, RECORDED["fresh"], "facts", ShipError)
 NUMPY = File(name="numpy.whl", sha256="n" * 64, n_bytes=17_000_000, unpacked_bytes=60_000_000)
 RUNTIME = File(name="edge_runtime.zip", sha256="r" * 64, n_bytes=50_000, unpacked_bytes=200_000)
 MODEL = File(name="model.onnx", sha256="m" * 64, n_bytes=15_000)
@@ -65,6 +65,26 @@ def after(facts: Facts, wish: Wish) -> Facts:
         current=wish.release,
         history=(*history, wish.release),
     )
+
+
+def planned(case) -> list[str]:
+    """The steps of a recorded device, one line each; its platform first."""
+    facts = read_facts({**RECORDED["fresh"], **case["facts"]}, "gateway")
+    wish = build(Wish, {**RECORDED["wish"], **case.get("wish", {})}, "wish", ShipError)
+    wish = replace(wish, known=frozenset(case.get("known", [])))
+    platform = str(platform_of(facts, "gateway"))
+    steps = plan(facts, wish)
+    require_space(facts, steps, "gateway")
+    return [platform, *map(str, steps)]
+
+
+@pytest.mark.parametrize("case", RECORDED["cases"], ids=lambda case: case["name"])
+def test_each_recorded_device_gets_the_steps_it_needs_or_is_told_why_not(case):
+    if "refused" in case:
+        with pytest.raises(ShipError, match=re.escape(case["refused"])):
+            planned(case)
+    else:
+        assert planned(case) == [case["platform"], *case["steps"]]
 
 
 def test_a_bare_device_gets_everything():
@@ -241,7 +261,7 @@ def test_a_device_without_a_fitting_python_is_refused_kindly():
 
 def test_facts_of_another_schema_are_refused():
     with pytest.raises(ShipError, match="facts have schema 2; 1 wanted"):
-        read_facts({**json.loads(PI), "schema": 2}, "pi")
+        read_facts({**RECORDED["fresh"], "schema": 2}, "pi")
 
 
 def test_the_boot_line_is_in_the_syntax_of_python_3_6():
