@@ -32,7 +32,7 @@ def add_probe(commands: Commands) -> None:
         "edge-runtime probe /dev/ttyUSB0",
         "edge-runtime probe /dev/ttyUSB0 --baud 57600 --json",
     )
-    made.add_argument("port", help="such as /dev/ttyUSB0, or a URL that pyserial knows")
+    made.add_argument("port", help="such as /dev/ttyUSB0, a serial: or tcp: URL, or one that pyserial knows")
     made.add_argument("--baud", type=count, help="only at this speed (default: at each protocol's own)")
     made.add_argument(
         "--seconds",

@@ -12,7 +12,7 @@ from edge_runtime.contract.errors import SourceError
 from edge_runtime.sensors.ble_protocols import BLE_PROTOCOLS
 from edge_runtime.sensors.framed import FramedDecoder
 from edge_runtime.sensors.protocols import PROTOCOLS, Protocol
-from edge_runtime.sensors.serial import SerialLink, open_port, set_latency_timer
+from edge_runtime.sensors.serial import SerialLink, link_to, open_port, port_name, set_latency_timer
 
 LISTEN_S, LONGER_S = 3.0, 7.0
 MIN_FRAMES, MIN_CHECKED_FRAMES, MIN_SHARE = 5, 1, 0.5
@@ -86,10 +86,11 @@ def probe(
     """Listen `seconds` at every setting that a known protocol has, or only at `baud`; the best verdict first.
 
     Where good frames came, only too few to believe them, it listens up to LONGER_S longer.
-    A device that must be told to start is told so, once for each protocol that has such a command. Stops at the
-    first setting at which somebody speaks. Raises SourceError if the port cannot be opened.
+    `name` is a port's, or the URL of a source on it. A device that must be told to start is told so, once for each
+    protocol that has such a command. Stops at the first setting at which somebody speaks. Raises SourceError if the
+    port cannot be opened.
     """
-    opened = open_link or _opened
+    opened, name = open_link or _opened, port_name(name)
     set_latency_timer(name)
     found: list[Verdict] = []
     for (speed, serial), protocols in _by_settings(baud).items():
@@ -168,7 +169,7 @@ def _by_settings(baud: int | None) -> dict[Settings, list[Protocol]]:
 
 
 def _opened(name: str, baud: int, settings: Mapping[str, Any], start: bytes, stop: bytes) -> SerialLink:
-    return SerialLink(open_port(name, baud, settings), start, stop)
+    return link_to(name, open_port(name, baud, settings), start, stop)
 
 
 def _heard(name: str, link: SerialLink, seconds: float, clock: Callable[[], int]) -> list[Chunk]:

@@ -50,9 +50,23 @@ def open_serial(path: str, query: str, pace: Pace, recorder: Recorder | None = N
         raise SettingsError(f"{where}: no port; serial:///dev/NAME?protocol=csv&rate_hz=250 wanted")
     wired = parse_wired(query, where)
     set_latency_timer(name)
-    kind = SocketLink if name.startswith("socket://") else SerialLink
-    link = kind(open_port(name, wired.baud, wired.serial), wired.start, wired.stop)
+    link = link_to(name, open_port(name, wired.baud, wired.serial), wired.start, wired.stop)
     return ByteSource(where, link, wired, pace.clock, recorder)
+
+
+def port_name(text: str) -> str:
+    """The port that a source's URL names (`serial:///dev/x?...`, `tcp://host:port?...`), or the text if it is none."""
+    scheme, mark, rest = text.partition(":")
+    if not mark or scheme not in ("serial", "tcp"):
+        return text
+    name = rest.partition("?")[0].removeprefix("//")
+    return f"socket://{name}" if scheme == "tcp" else name
+
+
+def link_to(name: str, port: Port, start: bytes, stop: bytes) -> SerialLink:
+    """A port as a link, in the way that suits its kind."""
+    kind = SocketLink if name.startswith("socket://") else SerialLink
+    return kind(port, start, stop)
 
 
 class SerialLink:
