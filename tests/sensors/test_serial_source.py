@@ -146,13 +146,21 @@ def test_a_silent_port_gives_empty_blocks() -> None:
 
 
 def test_half_the_declared_rate_is_refused() -> None:
-    reads = [(0.1, lines(12))] * 51 + [(0.1, lines(13))] * 51
+    reads = [(0.1, lines(12)), (0.1, lines(13))] * 102
     port = FakePort(reads)
     source = fake_source(port)
     with pytest.raises(SourceError, match=r"rate_hz=250 was declared, 12[0-9]\.[0-9] Hz arrive") as caught:
         list(source.blocks())
     assert not isinstance(caught.value, SourceLost)
-    assert port.now_ns == pytest.approx(10.1e9, abs=0.2e9)
+    assert port.now_ns == pytest.approx(20.1e9, abs=0.3e9)
+
+
+def test_what_comes_late_in_one_piece_is_no_wrong_rate() -> None:
+    """A machine that was busy for some seconds reads slowly, then what had waited, and is as quick again as before."""
+    steady, stuck, backlog = [(0.1, lines(25))], [(0.1, lines(6))], [(0.1, lines(100))]
+    seconds = [steady * 101, stuck * 50 + steady * 51, backlog * 13 + steady * 88, steady * 101]
+    source, _ = run([read for reads in seconds for read in reads])
+    assert source.measured_rate_hz == pytest.approx(250, rel=0.01)
 
 
 @pytest.mark.parametrize("n", [23, 25, 27])
