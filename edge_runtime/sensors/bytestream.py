@@ -105,7 +105,7 @@ class Connection:
             return
         before, off = self._off, self.measured_rate_hz / declared - 1.0
         self._off = off if abs(off) > RATE_TOLERANCE else 0.0
-        # Once is no proof: what waited while this machine was busy is missing in one measurement and on top in the next.
+        # Once is no proof: what waited on a busy machine is missing in one measurement and on top in the next.
         if self._off * before > 0.0:
             raise SourceError(
                 f"{self._where}: rate_hz={declared:g} was declared, {self.measured_rate_hz:.1f} Hz arrive; "
