@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import tiny_models
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.assemble import open_pipeline
@@ -58,8 +58,10 @@ def test_the_ledger_balances_to_the_sample_whatever_is_lost(
             samples[begin : begin + length] = value
         jump = data.draw(st.sampled_from([0, 0, 0, 1, 7, 1000])) if i else 0
         counter, gap = counter + jump, gap + jump
+        at, bad = at + len(samples), bad + int((~np.isfinite(samples)).sum())
+        assume(at < 10 * rate_hz or 2 * bad <= at)  # a stream that is mostly no numbers is refused
         pipeline.feed(Block(start=counter, samples=samples))
-        counter, at, bad = counter + len(samples), at + len(samples), bad + int((~np.isfinite(samples)).sum())
+        counter += len(samples)
         ledger = pipeline.ledger
         assert (ledger.received, ledger.gap) == (counter - first, gap)
         assert ledger.scored + ledger.dropped + ledger.gap <= ledger.received  # the rest waits for look-ahead
