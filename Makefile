@@ -9,6 +9,8 @@ BIN := .venv/bin
 TORCH := torch==2.13.0
 VITALEDGE_DEVICE_KINDS ?= container,aarch64
 comma := ,
+KINDS = $(subst $(comma), ,$(VITALEDGE_DEVICE_KINDS))
+PYTEST_DEVICE = PYTHONUNBUFFERED=1 $(BIN)/python -m pytest -m device -v
 
 # Real records where there are some; else tests that need them are skipped and the demo simulates.
 ifndef VITALEDGE_DATA
@@ -39,10 +41,16 @@ test: .venv/.stamp ## run the tests
 
 device-test: .venv/.stamp ## run the acceptance tests on emulated gateways: root, Debian's packages, a quarter of an hour
 	deploy/install_debian_packages.sh --devices || echo "what is missing, tests on emulated gateways skip" >&2
-	$(MAKE) --no-print-directory --jobs $(addprefix device-test-,$(subst $(comma), ,$(VITALEDGE_DEVICE_KINDS)))
+	$(MAKE) --no-print-directory --jobs=2 $(addprefix device-test-,$(KINDS) $(if $(filter aarch64,$(KINDS)),power-cuts))
 
+# Each line of output says which of those that run side by side it is of.
+device-test-power-cuts: export VITALEDGE_DEVICE_KINDS = aarch64
+device-test-power-cuts:
+	$(PYTEST_DEVICE) tests/device/test_power_cuts.py 2>&1 | sed -u 's/^/power-cuts: /'
+
+device-test-%: export VITALEDGE_DEVICE_KINDS = $*
 device-test-%:
-	VITALEDGE_DEVICE_KINDS=$* PYTHONUNBUFFERED=1 $(BIN)/python -m pytest tests/device -m device -v 2>&1 | sed -u 's/^/$*: /'
+	$(PYTEST_DEVICE) tests/device --ignore tests/device/test_power_cuts.py 2>&1 | sed -u 's/^/$*: /'
 
 check: .venv/.stamp ## formatting, lint, types
 	$(BIN)/ruff format --check .
