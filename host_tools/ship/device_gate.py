@@ -175,7 +175,9 @@ def note_service(root: str, scope: str, unit: str, source: str, fall_back: str) 
     make_folder(folder)
     write_synced(os.path.join(folder, "fall_back.py"), fall_back.encode())
     note = {"schema": 1, "scope": scope, "unit": unit, "source": source}
-    write_synced(os.path.join(folder, "request"), b"restart\n")
+    request = os.path.join(folder, "request")
+    if not os.path.exists(request):  # root's unit, where it waits already, would take another for an order
+        write_synced(request, b"restart\n")
     write_synced(os.path.join(folder, "service.json"), json.dumps(note).encode())
     give(root, folder, *(os.path.join(folder, name) for name in os.listdir(folder)))
     return {}
@@ -186,7 +188,10 @@ def give(root: str, *paths: str) -> None:
     if os.getuid() == 0:
         owner = os.stat(root)
         for path in paths:
-            os.chown(path, owner.st_uid, owner.st_gid)
+            found = os.stat(path)
+            # What is his already is not touched: root's unit takes also that for an order.
+            if (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
+                os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def forget_service(root: str) -> object:

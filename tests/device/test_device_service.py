@@ -155,6 +155,14 @@ def test_a_slow_restart_is_not_asked_for_twice(container, good, slow, tmp_path):
     assert said.count("Finished vitaledge-restart.service") == 1
 
 
+def test_to_install_it_again_asks_for_no_second_restart(container, good):
+    ran = "systemctl show vitaledge-restart.service -P ExecMainExitTimestampMonotonic"
+    before = container.run(ran)
+    service.install(container.as_root, SOURCE, watchdog_s=4, options=container.options())
+    time.sleep(1.0)
+    assert container.run(ran) == before
+
+
 @pytest.mark.parametrize("word", ["restart", "kill"])
 def test_a_request_is_carried_out_once(container, good, word):
     looked = "systemctl show vitaledge-restart.service -P ExecMainExitTimestampMonotonic"
