@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Block, Float32Array, StreamSpec
 from edge_runtime.sensors import ble_payloads as payloads
 from edge_runtime.sensors.decoder import Counts
-from edge_runtime.sensors.options import in_range
+from edge_runtime.sensors.options import chosen_columns, in_range, unit_of
 from edge_runtime.sensors.sensor_block import SensorBlock
 
 BASE = "0000{:04x}-0000-1000-8000-00805f9b34fb"
@@ -142,7 +141,6 @@ class BleProtocol:
     """What a source of notifications needs; the names that it shares with a wire protocol mean the same.
 
     baud      0: a radio has no such setting
-
     notify    characteristic to subscribe to
     control   characteristic that `start` and `stop` are written to, if any
     """
@@ -164,19 +162,15 @@ def _columns(options: BleOptions, usual_hz: float, unit: str, channels: Sequence
     """The columns that were asked for; `unit` is of all, or names each column's. SettingsError for one that is none."""
     names = [c for c in options.channel.split(",") if c] or channels
     units = unit.split(",") if "," in unit else [unit] * len(channels)
-    unknown = [c for c in names if c not in channels]
-    if unknown:
-        raise SettingsError(f"channel is {unknown[0]!r}; channels are {', '.join(channels)}")
-    chosen = tuple(list(channels).index(c) for c in names)
-    said = list(dict.fromkeys(units[i] for i in chosen))
+    chosen = chosen_columns(channels, names)
     in_range("rate_hz", options.rate_hz, 0.0, 1e5)
     spec = StreamSpec(
         rate_hz=options.rate_hz or usual_hz,
-        unit=said[0] if len(said) == 1 else ",".join(units[i] for i in chosen),
+        unit=unit_of([units[i] for i in chosen]),
         channels=tuple(names),
         **more,
     )
-    return Columns(spec=spec, chosen=chosen)
+    return Columns(spec=spec, chosen=tuple(chosen))
 
 
 def _polar(kind: int, unit: str, channels: tuple[str, ...], usual_hz: float) -> Callable[[BleOptions], PolarDecoder]:

@@ -49,11 +49,12 @@ class Faults:
 def parse_faults(text: str) -> Faults:
     """`drop=0.001,flip=0.001,wrap` -> Faults; raises SettingsError naming the key and the keys that exist."""
     values: dict[str, object] = {}
+    names = {f.name for f in fields(Faults)}
     for part in filter(None, text.split(",")):
         key, mark, number = part.partition("=")
         try:
-            is_known = key in {f.name for f in fields(Faults)}  # another is refused below, by its name
-            values[key] = float(number) if is_known and (mark or key != "wrap") else 1.0
+            # A name that is none is refused below, whatever stands behind it; only `wrap` needs no number.
+            values[key] = float(number) if key in names and (mark or key != "wrap") else 1.0
         except ValueError:
             raise SettingsError(f"--faults: {key} is {number!r}; a number wanted") from None
     return build(Faults, values, "--faults", SettingsError)

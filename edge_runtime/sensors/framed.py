@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from edge_runtime.contract.dataclass import dataclass
-from edge_runtime.contract.errors import SettingsError
 from edge_runtime.contract.signal import Float32Array, StreamSpec
 from edge_runtime.sensors.decoder import Counts
 from edge_runtime.sensors.framing import ByteRows, FrameFinder, FrameFormat, Int64Array, Trust
+from edge_runtime.sensors.options import chosen_columns, unit_of
 from edge_runtime.sensors.sensor_block import BoolArray, SensorBlock
 
 SILENCE_S = 0.5
@@ -88,15 +88,11 @@ class FramedDecoder:
     def __init__(self, form: WireFormat, chosen: Sequence[str] = ()) -> None:
         self._form, self.finder = form, FrameFinder(form)
         names = [c.name for c in form.channels]
-        unknown = [c for c in chosen if c not in names]
-        if unknown:
-            raise SettingsError(f"channel is {unknown[0]!r}; channels are {', '.join(names)}")
-        self._columns = [names.index(c) for c in chosen]
+        self._columns = chosen_columns(names, chosen)
         delivered = [form.channels[i] for i in self._columns] or form.channels
-        units = list(dict.fromkeys(c.unit for c in delivered))
         self.spec = StreamSpec(
             rate_hz=form.rate_hz,
-            unit=units[0] if len(units) == 1 else ",".join(c.unit for c in delivered),
+            unit=unit_of([c.unit for c in delivered]),
             channels=tuple(c.name for c in delivered),
             unit_options=form.unit_options,
         )

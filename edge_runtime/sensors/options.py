@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,19 @@ from edge_runtime.contract.strict import build
 
 T = TypeVar("T")
 DECLARED_UNIT = (("*", "its unit= and scale="),)  # of sources whose numbers are what the URL says they are
+
+
+def chosen_columns(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where the wanted channels stand among all names; raises SettingsError naming one that is none of them."""
+    unknown = [c for c in wanted if c not in names]
+    if unknown:
+        raise SettingsError(f"channel is {unknown[0]!r}; channels are {', '.join(names)}")
+    return [names.index(c) for c in wanted]
+
+
+def unit_of(units: Sequence[str]) -> str:
+    """The unit of some columns: their common one, or each column's between commas."""
+    return units[0] if len(set(units)) == 1 else ",".join(units)
 
 
 def parse_options(cls: type[T], query: str, where: str) -> T:

@@ -176,7 +176,9 @@ def note_service(root: str, scope: str, unit: str, source: str, fall_back: str) 
     write_synced(os.path.join(folder, "fall_back.py"), fall_back.encode())
     note = {"schema": 1, "scope": scope, "unit": unit, "source": source}
     request = os.path.join(folder, "request")
-    if not os.path.exists(request):  # root's unit, where it waits already, would take another for an order
+    # There before anybody asks, for a file that is just being made would be read empty; and made once, for root's unit,
+    # where it waits already, would take another for an order.
+    if not os.path.exists(request):
         write_synced(request, b"restart\n")
     write_synced(os.path.join(folder, "service.json"), json.dumps(note).encode())
     give(root, folder, *(os.path.join(folder, name) for name in os.listdir(folder)))

@@ -45,7 +45,7 @@ class Fingertip(WireFormat):
 
     def __init__(self, o: PulseWaveOptions, *, off: tuple[int, int], poor: tuple[int, int], full: int) -> None:
         self.rate_hz, self._off, self._poor, self._full = o.rate_hz, off, poor, full
-        self._is_share = o.unit == "NU"
+        self._counts_per_unit = o.counts_per_unit(FULL_SCALE)
         self.channels = (
             Channel(name="PLETH", unit=o.unit),
             Channel(name="BAR", unit="count"),
@@ -64,8 +64,7 @@ class Fingertip(WireFormat):
         first, third = rows[:, 0], rows[:, 2]
         values = np.empty((len(rows), 4), np.float32)
         values[:, 0] = rows[:, 1]
-        if self._is_share:
-            values[:, 0] /= FULL_SCALE
+        values[:, 0] /= self._counts_per_unit
         values[:, 1] = third & 0x0F
         values[:, 2] = rows[:, 4]
         values[:, 3] = rows[:, 3] + (third & 0x40) * 2.0

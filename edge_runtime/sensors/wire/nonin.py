@@ -48,7 +48,7 @@ class NoninWave(WireFormat):
     def __init__(self, options: NoninOptions, number: int) -> None:
         self.rate_hz, self._number = options.rate_hz, number
         self.channels = (Channel(name="PLETH", unit=options.unit), *VITALS)
-        self._unit = 1.0 if options.unit == "count" else FULL_SCALE[number]
+        self._counts_per_unit = options.counts_per_unit(FULL_SCALE[number])
         self._status = 1 if number == 2 else 0
         self.forget()
 
@@ -76,8 +76,7 @@ class NoninWave(WireFormat):
             values[:, 0] = rows[:, 2]
         else:
             values[:, 0] = rows[:, 1] * 256.0 + rows[:, 2]
-        if self._unit != 1.0:
-            values[:, 0] /= self._unit
+        values[:, 0] /= self._counts_per_unit
         for i, (said, byte) in enumerate(zip(status.tolist(), rows[:, 3].tolist(), strict=True)):
             self._hear(said, byte)
             values[i, 1:] = self._spo2, self._hr

@@ -23,5 +23,9 @@ class PulseWaveOptions(WireOptions):
 
     unit: Literal["count", "NU"] = "count"
 
+    def counts_per_unit(self, full_scale: float) -> float:
+        """What counts are divided by, in a format with this full scale."""
+        return 1.0 if self.unit == "count" else full_scale
+
 
 PULSE_WAVE_UNITS = (("count", "unit=count"), ("NU", "unit=NU"))
